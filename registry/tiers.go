@@ -1,0 +1,108 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+)
+
+// Tiers asks readers in order: a nearer or cheaper place first. It moves on after NotFound, Denied, Throttled, Unavailable
+// and Corrupt, so that one broken place does not hide another that works. Absence is never invented: the answer is
+// NotFound only if every tier said so; else it is the first other error, with its tier's name. A tier's name is its
+// String method; see Named.
+//
+// Meant for immutable objects. Resolve follows the same order, which for tags is a policy of its own: see registry/mirror.
+func Tiers(tiers ...Reader) Reader { return &tiered{tiers} }
+
+type tiered struct{ tiers []Reader }
+
+func (t *tiered) Resolve(ctx context.Context, repo, tag string) (Descriptor, error) {
+	return first(ctx, t.tiers, func(r Reader) (Descriptor, error) { return r.Resolve(ctx, repo, tag) })
+}
+
+func (t *tiered) Stat(ctx context.Context, o Object) (Descriptor, error) {
+	return first(ctx, t.tiers, func(r Reader) (Descriptor, error) { return r.Stat(ctx, o) })
+}
+
+func (t *tiered) Open(ctx context.Context, o Object, r Range) (*Content, error) {
+	return first(ctx, t.tiers, func(tier Reader) (*Content, error) { return tier.Open(ctx, o, r) })
+}
+
+func first[T any](ctx context.Context, tiers []Reader, ask func(Reader) (T, error)) (T, error) {
+	var zero T
+	var absent, failed error
+	for _, tier := range tiers {
+		v, err := ask(tier)
+		if err == nil {
+			return v, nil
+		}
+		switch ClassOf(err) {
+		case NotFound:
+			if absent == nil || CodeOf(err) != CodeNameUnknown { // "no such manifest" says more than "no such repository"
+				absent = err
+			}
+		case Denied, Throttled, Unavailable, Corrupt:
+			if failed == nil {
+				failed = err
+				if name, ok := tier.(fmt.Stringer); ok {
+					failed = fmt.Errorf("%s: %w", name, err)
+				}
+			}
+			if ctx.Err() != nil { // the caller is gone: the next tier would fail the same way
+				return zero, failed
+			}
+		default:
+			return zero, err
+		}
+	}
+	switch {
+	case failed != nil:
+		return zero, failed
+	case absent != nil:
+		return zero, absent
+	}
+	return zero, Errorf(NotFound, "no tier to ask")
+}
+
+// Named gives r a name for errors and logs; content it opens says that it is From the named reader.
+func Named(name string, r Reader) Reader { return &named{r, name} }
+
+type named struct {
+	Reader
+	name string
+}
+
+func (n *named) String() string { return n.name }
+
+func (n *named) Open(ctx context.Context, o Object, r Range) (*Content, error) {
+	c, err := n.Reader.Open(ctx, o, r)
+	if err == nil {
+		c.From = n
+	}
+	return c, err
+}
+
+// Rename asks r for repository to(repo) instead of repo: a mirror whose names differ from the upstream's.
+func Rename(r Reader, to func(repo string) string) Reader { return &renamed{r, to} }
+
+type renamed struct {
+	r  Reader
+	to func(string) string
+}
+
+func (n *renamed) Resolve(ctx context.Context, repo, tag string) (Descriptor, error) {
+	return n.r.Resolve(ctx, n.to(repo), tag)
+}
+
+func (n *renamed) Stat(ctx context.Context, o Object) (Descriptor, error) {
+	o.Repo = n.to(o.Repo)
+	return n.r.Stat(ctx, o)
+}
+
+func (n *renamed) Open(ctx context.Context, o Object, r Range) (*Content, error) {
+	o.Repo = n.to(o.Repo)
+	c, err := n.r.Open(ctx, o, r)
+	if err == nil {
+		c.From = n // further ranges must be renamed too
+	}
+	return c, err
+}
