@@ -1,0 +1,61 @@
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+CONFIG  ?= ecr-mirror.yaml
+IMAGE   ?= ecr-mirror:$(VERSION)
+FUZZTIME ?= 10s
+CLIENTS := docker dockerd containerd ctr podman skopeo crane docker-registry aws strace
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Print this help
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build bin/ecr-mirror, a static binary
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ecr-mirror ./cmd/ecr-mirror
+
+.PHONY: run
+run: build ## Serve with CONFIG=ecr-mirror.yaml
+	bin/ecr-mirror serve --config $(CONFIG)
+
+.PHONY: demo
+demo: ## Two emulated regions, a push, its event and the pull, step by step
+	go run ./cmd/ecr-mirror demo
+
+.PHONY: test
+test: ## Run all tests under the race detector; end-to-end tests need the container clients (CI=true: all of them)
+	go test -race ./...
+	@missing=; for c in $(CLIENTS); do command -v $$c >/dev/null || missing="$$missing $$c"; done; \
+	[ "$$(id -u)" = 0 ] || missing="$$missing root"; \
+	[ -z "$$missing" ] || echo "left out: the end-to-end tests that need:$$missing"
+
+.PHONY: check
+check: ## Check formatting, vet and staticcheck
+	@bad=$$(gofmt -l .); [ -z "$$bad" ] || { printf 'not formatted (gofmt -w):\n%s\n' "$$bad"; exit 1; }
+	go vet ./...
+	go tool staticcheck ./...
+
+.PHONY: e2e
+e2e: ## Run only the end-to-end tests with real clients, verbosely
+	go test -count=1 -v ./cmd/ecr-mirror/e2e
+
+.PHONY: bench
+bench: ## Run the benchmarks
+	go test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: fuzz
+fuzz: ## Fuzz every parser of outside bytes for FUZZTIME=10s each
+	@set -e; grep -rlE '^func Fuzz' --include='*_test.go' . | while read -r file; do \
+		for name in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]+)\(.*/\1/p' "$$file"); do \
+			echo "== $$name"; go test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")" </dev/null; \
+		done; \
+	done
+
+.PHONY: vuln
+vuln: ## Look for known vulnerabilities (asks vuln.go.dev)
+	go tool govulncheck ./...
+
+.PHONY: image
+image: ## Build the container image IMAGE=ecr-mirror:VERSION
+	docker build --build-arg VERSION=$(VERSION) -t $(IMAGE) .
