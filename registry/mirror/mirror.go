@@ -1,0 +1,172 @@
+// Package mirror is the read path: one Reader over the local store, the destination and the source. Objects are immutable,
+// so they come from wherever they are found first; tags move, so a policy decides who is asked and how long an answer lasts.
+//
+// A tag's authority (the source, unless told otherwise) is asked when the last answer is older than TTL. What it says:
+//
+//	an answer                   it is the answer, for TTL
+//	NotFound                    gone: the answer is forgotten and the absence remembered for NegativeTTL
+//	                            (from a destination that is the authority: the source is asked, for a destination lags)
+//	Denied                      denied, even with an answer in memory
+//	Throttled, Unavailable,     the other registry's answer, for NegativeTTL; else the last known answer until it is
+//	no answer in ResolveTimeout StaleFor old; else the error: absence is never invented
+//
+// After three failures in a row an upstream is left alone for five seconds. Concurrent identical resolves are one upstream
+// call, which no caller's leaving cancels. Events only invalidate; they never install a digest.
+//
+// Limitations: that no upstream can be reached is learned from resolves alone, so an outage that only pulls by digest have
+// met is not noticed here. A tag whose digest another tag already brought to the local store is not reported as missed.
+package mirror
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/ecr-mirror/ecr-mirror/registry"
+)
+
+// Authority is the registry whose word on a tag counts.
+type Authority uint8
+
+const (
+	AuthoritySource      Authority = iota
+	AuthorityDestination           // no cross-region call to learn what a tag names, at the price of its lag
+)
+
+// TagStore keeps the last known answers across restarts. Implementations log their own troubles: an answer that was not
+// kept costs one upstream call. Safe for concurrent use.
+type TagStore interface {
+	// Load returns what tag last named and when an upstream said so.
+	Load(repo, tag string) (registry.Descriptor, time.Time, bool)
+	Save(repo, tag string, d registry.Descriptor, at time.Time) error
+	Delete(repo, tag string) error
+}
+
+// Miss is a manifest that a pull had to take from the source.
+type Miss struct {
+	Repo       string
+	Tag        string // the tag that was last resolved to it; "" if none was
+	Descriptor registry.Descriptor
+}
+
+// Options of a Mirror. Objects and Source are required.
+type Options struct {
+	Name string // the mirror's name in metrics
+
+	// Objects answers by digest: the local store over Tiers(Destination, Source), as the same values as below, so that
+	// Content.From tells where content came from.
+	Objects             registry.Reader
+	Source, Destination registry.Reader // Destination nil: cache only
+
+	SourceLister, DestinationLister registry.Lister // either may be nil
+
+	Tags           TagStore      // nil: known answers last as long as the process
+	TTL            time.Duration // an answer's life; 0: 60 s, negative: ask every time
+	StaleFor       time.Duration // the greatest age of an answer given during an outage; 0: 24 h, negative: none
+	NegativeTTL    time.Duration // life of "gone" and of what the authority's stand-in said; 0: 5 s, negative: none
+	ResolveTimeout time.Duration // for one upstream's answer while another answer is at hand; 0: 1 s
+	Authority      Authority
+
+	// Local reports whether the store has o complete. With it, a manifest is refused (Unavailable) while no upstream can
+	// be reached unless its content is local, for some clients stay with the registry that gave them the manifest.
+	Local func(o registry.Object) bool
+	// Missed is told of every manifest that was opened from the source while there is a destination. It must not block.
+	Missed func(Miss)
+
+	Logger *slog.Logger     // nil: silent
+	Now    func() time.Time // nil: time.Now
+}
+
+// Mirror implements registry.Reader and registry.Lister. Safe for concurrent use.
+type Mirror struct {
+	opts      Options
+	source    *upstream
+	authority *upstream
+	other     *upstream // nil: nobody else to ask
+	tags      *tags
+	flights   singleflight.Group
+	metrics   *metrics
+}
+
+// New returns a Mirror. It asks nobody: a Mirror starts without any upstream.
+func New(o Options) *Mirror {
+	positive := func(d *time.Duration, def time.Duration) {
+		if *d == 0 {
+			*d = def
+		}
+		*d = max(*d, 0)
+	}
+	positive(&o.TTL, time.Minute)
+	positive(&o.StaleFor, 24*time.Hour)
+	positive(&o.NegativeTTL, 5*time.Second)
+	positive(&o.ResolveTimeout, time.Second)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	m := &Mirror{opts: o, tags: newTags(o.Tags, o.Logger), metrics: newMetrics(o.Name)}
+	m.source = &upstream{name: "source", reader: o.Source, now: o.Now, metrics: m.metrics}
+	m.authority = m.source
+	if o.Destination != nil {
+		m.other = &upstream{name: "destination", reader: o.Destination, now: o.Now, metrics: m.metrics}
+		if o.Authority == AuthorityDestination {
+			m.authority, m.other = m.other, m.authority
+		}
+	}
+	m.metrics.watch(o.Name, m.authority, m.other)
+	return m
+}
+
+// Invalidate has the next resolve of the tag ask upstream, and forgets that it was absent: what an event does. The last
+// known answer stays at hand for an outage. Tag "" means every tag of repo.
+func (m *Mirror) Invalidate(repo, tag string) {
+	for _, key := range m.tags.invalidate(repo, tag) {
+		for lane := registry.LaneClient; lane <= registry.LaneBackfill; lane++ {
+			m.flights.Forget(flightKey(lane, key)) // a call that is under way may have been answered before the event
+		}
+	}
+}
+
+// Collectors returns the mirror's metrics.
+func (m *Mirror) Collectors() []prometheus.Collector { return m.metrics.all }
+
+// unreachable reports whether every upstream failed when it was last asked, a short while ago.
+func (m *Mirror) unreachable() bool {
+	now := m.opts.Now()
+	return m.authority.breaker.down(now) && (m.other == nil || m.other.breaker.down(now))
+}
+
+// upstream is a registry with the state of the road to it.
+type upstream struct {
+	name    string
+	reader  registry.Reader
+	now     func() time.Time
+	metrics *metrics
+	breaker breaker
+}
+
+// resolve asks the upstream, unless it is being left alone, and waits at most timeout.
+func (u *upstream) resolve(ctx context.Context, repo, tag string, timeout time.Duration) (registry.Descriptor, error) {
+	if !u.breaker.allow(u.now()) {
+		return registry.Descriptor{}, registry.Errorf(registry.Unavailable, "%s: left alone after repeated failures", u.name)
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	d, err := u.reader.Resolve(ctx, repo, tag)
+	class := registry.ClassOf(err)
+	if err != nil && ctx.Err() != nil && (class == registry.Internal || silent(err)) { // whatever the reader made of it
+		class, err = registry.Unavailable, fmt.Errorf("no answer in %v: %w", timeout, context.DeadlineExceeded)
+	}
+	u.metrics.upstream.WithLabelValues(u.name, result(err)).Inc()
+	u.breaker.done(u.now(), err != nil && class == registry.Unavailable)
+	if err != nil {
+		return registry.Descriptor{}, fmt.Errorf("%s: %w", u.name, err)
+	}
+	return d, nil
+}

@@ -1,0 +1,133 @@
+package mirror
+
+import (
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"github.com/ecr-mirror/ecr-mirror/registry"
+)
+
+const tagEntries = 1 << 16 // tags in memory, some 300 bytes each; the least recently asked leaves first
+
+// tags is what is known of tags. An answer loaded from the store is never fresh, only the last known one: events may have
+// been missed while the process was down.
+type tags struct {
+	store TagStore // may be nil
+	log   *slog.Logger
+
+	mu     sync.Mutex
+	known  *simplelru.LRU[string, entry]
+	byHash *simplelru.LRU[string, string] // repo@digest -> the tag last resolved to it
+}
+
+type entry struct {
+	desc       registry.Descriptor
+	at         time.Time // when an upstream said so; zero: nothing is known
+	freshUntil time.Time
+	goneUntil  time.Time
+	generation uint64 // counts invalidations: an answer asked for before one is not fresh
+}
+
+func newTags(store TagStore, log *slog.Logger) *tags {
+	known, err := simplelru.NewLRU[string, entry](tagEntries, nil)
+	byHash, err2 := simplelru.NewLRU[string, string](tagEntries, nil)
+	if err != nil || err2 != nil {
+		panic("mirror: tag cache of no size") // unreachable: its only error is a size below 1
+	}
+	return &tags{store: store, log: log, known: known, byHash: byHash}
+}
+
+func tagKey(repo, tag string) string { return repo + ":" + tag }
+
+// get returns what memory knows; the zero entry is nothing.
+func (t *tags) get(repo, tag string) entry {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e, _ := t.known.Get(tagKey(repo, tag))
+	return e
+}
+
+// last returns the last known answer of any age.
+func (t *tags) last(repo, tag string) (registry.Descriptor, time.Time, bool) {
+	if e := t.get(repo, tag); !e.at.IsZero() {
+		return e.desc, e.at, true
+	}
+	if t.store == nil {
+		return registry.Descriptor{}, time.Time{}, false
+	}
+	return t.store.Load(repo, tag)
+}
+
+// learned remembers an answer that was asked for in generation, as fresh until then. If an event came since, the answer may
+// be older than the event: it is never fresh and replaces nothing.
+func (t *tags) learned(repo, tag string, d registry.Descriptor, at, until time.Time, generation uint64) {
+	t.mu.Lock()
+	e, _ := t.known.Get(tagKey(repo, tag))
+	if e.generation != generation {
+		if !e.at.IsZero() {
+			t.mu.Unlock()
+			return
+		}
+		until = time.Time{}
+	}
+	e.desc, e.at, e.freshUntil, e.goneUntil = d, at, until, time.Time{}
+	t.known.Add(tagKey(repo, tag), e)
+	t.byHash.Add(repo+"@"+d.Digest.String(), tag)
+	t.mu.Unlock()
+	if t.store != nil {
+		if err := t.store.Save(repo, tag, d, at); err != nil {
+			t.log.Warn("save tag", "repo", repo, "tag", tag, "err", err)
+		}
+	}
+}
+
+// gone forgets the answer, here and in the store, and remembers the absence until then; nothing if an event came since.
+func (t *tags) gone(repo, tag string, until time.Time, generation uint64) {
+	t.mu.Lock()
+	e, _ := t.known.Get(tagKey(repo, tag))
+	if e.generation != generation {
+		t.mu.Unlock()
+		return
+	}
+	t.known.Add(tagKey(repo, tag), entry{goneUntil: until, generation: e.generation})
+	t.mu.Unlock()
+	if t.store != nil {
+		if err := t.store.Delete(repo, tag); err != nil {
+			t.log.Warn("delete tag", "repo", repo, "tag", tag, "err", err)
+		}
+	}
+}
+
+// invalidate ends the freshness and the absence of a tag, or with tag "" of all of repo's, and returns their keys.
+func (t *tags) invalidate(repo, tag string) []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	keys := []string{tagKey(repo, tag)}
+	if tag == "" {
+		keys = keys[:0]
+		for _, k := range t.known.Keys() {
+			if strings.HasPrefix(k, repo+":") { // a repository name holds no colon
+				keys = append(keys, k)
+			}
+		}
+	}
+	for _, k := range keys {
+		e, _ := t.known.Get(k)
+		e.freshUntil, e.goneUntil = time.Time{}, time.Time{}
+		e.generation++
+		t.known.Add(k, e)
+	}
+	return keys
+}
+
+// tagOf returns the tag that was last resolved to the object, or "".
+func (t *tags) tagOf(o registry.Object) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	tag, _ := t.byHash.Get(o.Repo + "@" + o.Digest.String())
+	return tag
+}
