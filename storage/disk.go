@@ -1,0 +1,164 @@
+package storage
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// blobPath is where a complete object stands. d has been validated, so it holds no separator but its colon.
+func (s *Store) blobPath(d digest.Digest) string {
+	return filepath.Join(s.opts.Path, "blobs", d.Algorithm().String(), d.Encoded()[:2], d.Encoded())
+}
+
+// fillName is the name of d's partial object, without .data or .map.
+func (s *Store) fillName(d digest.Digest) string {
+	return filepath.Join(s.opts.Path, "fills", d.Algorithm().String()+"-"+d.Encoded())
+}
+
+// tmpPath is a name that nothing else uses before the next start, which removes what is left there.
+func (s *Store) tmpPath() string {
+	return filepath.Join(s.opts.Path, "tmp", fmt.Sprint(s.tmp.Add(1)))
+}
+
+// recover books what is on the disk, without reading it. The disk is the truth and the metadata follows: a complete object
+// that no row knows lost its row in a crash, and a row without an object is never found.
+func (s *Store) recover() error {
+	if err := os.RemoveAll(filepath.Join(s.opts.Path, "tmp")); err != nil {
+		return err
+	}
+	if err := os.Mkdir(filepath.Join(s.opts.Path, "tmp"), 0o700); err != nil {
+		return err
+	}
+	total, _ := filesystem(s.opts.Path)
+	if s.opts.Size <= 0 {
+		s.opts.Size = min(50<<30, total/5)
+	}
+	s.space = newSpace(s.opts.Size)
+	times, err := s.meta.accessTimes()
+	if err != nil {
+		return err
+	}
+	var found []*item
+	note := func(d digest.Digest, partial bool, e fs.DirEntry) error {
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		at, ok := times[d]
+		if !ok || partial {
+			at = info.ModTime()
+		}
+		found = append(found, &item{key: key{d, partial}, size: info.Size(), access: at})
+		return nil
+	}
+	err = filepath.WalkDir(filepath.Join(s.opts.Path, "blobs"), func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		d := digest.NewDigestFromEncoded(digest.Algorithm(filepath.Base(filepath.Dir(filepath.Dir(path)))), e.Name())
+		if d.Validate() != nil {
+			return os.Remove(path)
+		}
+		return note(d, false, e)
+	})
+	if err != nil {
+		return err
+	}
+	fills, err := os.ReadDir(filepath.Join(s.opts.Path, "fills"))
+	if err != nil {
+		return err
+	}
+	for _, e := range fills {
+		name, data := strings.CutSuffix(e.Name(), ".data")
+		base, _ := strings.CutSuffix(name, ".map")
+		algorithm, encoded, _ := strings.Cut(base, "-")
+		d := digest.NewDigestFromEncoded(digest.Algorithm(algorithm), encoded)
+		path := filepath.Join(s.opts.Path, "fills", base)
+		_, orphan := os.Stat(path + ".map")
+		if data {
+			if d.Validate() == nil && orphan == nil {
+				if err := note(d, true, e); err != nil {
+					return err
+				}
+				continue
+			}
+		} else if _, err := os.Stat(path + ".data"); err == nil {
+			continue // noted with its data
+		}
+		if err := os.Remove(filepath.Join(s.opts.Path, "fills", e.Name())); err != nil {
+			return err
+		}
+	}
+	slices.SortFunc(found, func(a, b *item) int { return a.access.Compare(b.access) })
+	for _, it := range found {
+		s.space.add(it.key, it.size, it.access)
+	}
+	return nil
+}
+
+// room is how many bytes the filesystem can take beyond what is booked. The caller holds mu.
+func (s *Store) room() int64 {
+	total, free := filesystem(s.opts.Path)
+	room := free - total/100*int64(s.opts.FreePercent)
+	for _, f := range s.fills {
+		room -= f.outstanding()
+	}
+	return room
+}
+
+// makeRoom evicts down to 95 % of what may be used, so that a fill seldom waits for a removal.
+func (s *Store) makeRoom() {
+	s.mu.Lock()
+	limit := min(s.space.limit, s.space.used+s.room())
+	gone := s.forget(s.space.shrink(limit - limit/20))
+	s.mu.Unlock()
+	s.remove(gone)
+}
+
+// forget takes victims, which the space has dropped, out of the metadata and out of sight, and returns the files to remove
+// once mu is free: an unlink of gigabytes takes a while. The caller holds mu, so no fill of the same digest runs yet.
+func (s *Store) forget(victims []*item) (files []string) {
+	for _, v := range victims {
+		s.metrics.evictions.Inc()
+		names := []string{s.blobPath(v.key.digest)}
+		if v.key.partial {
+			names = []string{s.fillName(v.key.digest) + ".map", s.fillName(v.key.digest) + ".data"}
+		} else {
+			s.meta.drop(v.key.digest)
+			s.manifests.Remove(v.key.digest)
+		}
+		for _, name := range names {
+			if tmp := s.tmpPath(); os.Rename(name, tmp) == nil {
+				files = append(files, tmp)
+			}
+		}
+	}
+	return files
+}
+
+func (s *Store) remove(files []string) {
+	for _, f := range files {
+		if err := os.Remove(f); err != nil {
+			s.log.Error("remove evicted file", "error", err)
+		}
+	}
+	if len(files) > 0 {
+		s.flushSoon()
+	}
+}
+
+// filesystem returns the size of the filesystem that holds path, and the bytes free for this process.
+func filesystem(path string) (total, free int64) {
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(path, &st); err != nil {
+		return 0, 1 << 62 // nothing known: the limit alone counts
+	}
+	return int64(st.Blocks) * st.Bsize, int64(st.Bavail) * st.Bsize
+}
