@@ -1,0 +1,15 @@
+// Package replicate makes images of a source exist at destinations.
+//
+// The intent comes first: a Job is written to the Queue, durably, before anything happens, and its Key is its idempotency.
+// Workers lease jobs and have a Copier do them, bottom-up with the tag last, so that an image is either not visible at the
+// destination or complete. Every step may be repeated: a kill at any point costs a repetition, never a job.
+//
+// What a tag job writes is decided by the source when the job runs, not by the event that asked for it: events arrive
+// late, twice and in the wrong order.
+//
+// # Limitations
+//
+// The queue file belongs to one process. All its jobs are held in memory as well, about 500 bytes each. Receipts are kept
+// for ever. A job that kills the process each time it runs is tried for ever. Referrers are copied when they are asked for
+// by their own digest, not along with their subject; blobs are never mounted from another repository.
+package replicate

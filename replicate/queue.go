@@ -1,0 +1,291 @@
+package replicate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/ecr-mirror/ecr-mirror/registry"
+)
+
+// Queue holds jobs in a bbolt file. What Put, Done, Fail, Retry and Forget returned nil for survives a power cut; leases
+// live in memory, so after a restart every unfinished job is pending again. Methods are safe for concurrent use.
+type Queue struct {
+	// The policy of Fail. Set it before use; zero values take the default.
+	MaxAttempts int           // failures after which a job is dead: 10
+	MinDelay    time.Duration // before the second attempt; doubles with each failure: 1s
+	MaxDelay    time.Duration // at most: 10m
+	Patience    time.Duration // how long throttling and outages alone do not make a job dead: 24h
+
+	db      *bolt.DB
+	commits sync.Mutex // held while a batch is written; taken before mu
+
+	mu       sync.Mutex
+	closed   bool
+	gathered []*change // for the next write
+	entries  map[Key]*entry
+	order    order
+	wake     chan struct{} // closed and replaced when order changes
+}
+
+// OpenQueue opens the file at path, creating it (mode 0600) if it is absent. It fails when another process has it open and
+// when it holds a job that this program does not understand. The caller closes the queue.
+func OpenQueue(path string) (*Queue, error) {
+	_, statErr := os.Stat(path)
+	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Second, FreelistType: bolt.FreelistMapType})
+	if err != nil {
+		return nil, registry.Errorf(registry.Internal, "queue: open %s: %w", path, err)
+	}
+	q := &Queue{db: db, entries: make(map[Key]*entry), wake: make(chan struct{})}
+	err = db.Update(q.load)
+	if err == nil && errors.Is(statErr, os.ErrNotExist) {
+		err = syncDir(filepath.Dir(path)) // bbolt syncs the file; its name is the directory's
+	}
+	if err != nil {
+		db.Close()
+		return nil, registry.Errorf(registry.Internal, "queue: open %s: %w", path, err)
+	}
+	return q, nil
+}
+
+func syncDir(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
+}
+
+func (q *Queue) load(tx *bolt.Tx) error {
+	jobs, err := tx.CreateBucketIfNotExists([]byte(jobsBucket))
+	if err != nil {
+		return err
+	}
+	if _, err := tx.CreateBucketIfNotExists([]byte(receiptsBucket)); err != nil {
+		return err
+	}
+	now := time.Now()
+	return jobs.ForEach(func(k, v []byte) error {
+		j, err := decodeJob(k, v)
+		if err != nil {
+			return err
+		}
+		if j.NextAt.After(now.Add(2 * maxRetryAfter)) { // the clock was wrong when it was written: not to wait for that
+			j.NextAt = now
+		}
+		e := &entry{job: j, at: -1}
+		q.entries[j.Key] = e
+		q.order.place(e)
+		return nil
+	})
+}
+
+// Close waits for the write under way and closes the file. Blocked calls of Lease return. Jobs that are leased are pending
+// when the file is opened again.
+func (q *Queue) Close() error {
+	q.mu.Lock()
+	if q.closed {
+		q.mu.Unlock()
+		return nil
+	}
+	q.closed = true
+	close(q.wake)
+	q.wake = make(chan struct{})
+	q.mu.Unlock()
+	for { // writes that gathered before closed was set
+		q.commits.Lock()
+		q.mu.Lock()
+		left := len(q.gathered)
+		q.mu.Unlock()
+		if left == 0 {
+			defer q.commits.Unlock()
+			return q.db.Close()
+		}
+		q.commits.Unlock()
+	}
+}
+
+// Put writes jobs down, all or none, and returns when they are durable. Of a job only Key, Lane, Hint, SeenAt and NextAt
+// (zero: now) are looked at. A key that is already there is refreshed; if it is being worked on, it is run again
+// afterwards. A key that is not valid is Invalid. ctx does not interrupt a write that has begun.
+func (q *Queue) Put(ctx context.Context, jobs ...Job) error {
+	for _, j := range jobs {
+		if err := j.Validate(); err != nil {
+			return err
+		}
+		if j.Hint != "" && j.Hint.Validate() != nil {
+			return registry.Errorf(registry.Invalid, "job %v: hint %q: invalid", j.Key, j.Hint)
+		}
+		if j.Lane >= lanes {
+			return registry.Errorf(registry.Invalid, "job %v: lane %d: unknown", j.Key, uint8(j.Lane))
+		}
+	}
+	if err := ctx.Err(); err != nil || len(jobs) == 0 {
+		return err
+	}
+	return q.commit(func(b *batch) {
+		now := time.Now()
+		for _, j := range jobs {
+			d := b.at(j.Key)
+			if d.exists {
+				d.job = d.job.refreshed(j, now, q.maxAttempts())
+			} else {
+				n := Job{Key: j.Key, Lane: j.Lane, Hint: j.Hint, SeenAt: j.SeenAt, Created: now, NextAt: j.NextAt}
+				if n.NextAt.IsZero() {
+					n.NextAt = now
+				}
+				d.job, d.exists = n, true
+			}
+			d.put, d.again = true, d.leased && !d.ended
+		}
+	})
+}
+
+// Lease waits for a job that is due and hands it out: the most urgent lane first, in it the longest due. The caller ends
+// the lease with Done, Fail or Release. No key is leased twice at a time. A closed queue is Unavailable.
+func (q *Queue) Lease(ctx context.Context) (Job, error) {
+	for {
+		if err := ctx.Err(); err != nil {
+			return Job{}, err
+		}
+		q.mu.Lock()
+		if q.closed {
+			q.mu.Unlock()
+			return Job{}, errClosed()
+		}
+		e, wait := q.order.next(time.Now())
+		if e != nil {
+			e.leased, e.again = true, false
+			j := e.job
+			q.mu.Unlock()
+			j.State = Leased
+			return j, nil
+		}
+		wake := q.wake
+		q.mu.Unlock()
+		var due <-chan time.Time
+		if wait > 0 {
+			due = time.After(wait)
+		}
+		select {
+		case <-ctx.Done():
+		case <-wake:
+		case <-due:
+		}
+	}
+}
+
+// Release ends the lease of a job that was not done, through no fault of its own: it is pending again, nothing counted.
+func (q *Queue) Release(j Job) { q.release(j, 0) }
+
+func (q *Queue) release(j Job, delay time.Duration) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	e := q.entries[j.Key]
+	if e == nil || !e.leased || q.closed {
+		return
+	}
+	e.leased, e.again = false, false
+	if delay > 0 {
+		e.job.NextAt = time.Now().Add(delay)
+	}
+	q.order.place(e)
+	close(q.wake)
+	q.wake = make(chan struct{})
+}
+
+// Done ends the lease of a job that was done, and files its receipts in the same write. The job leaves the queue, or is
+// pending again if it was put meanwhile. On an error (the file cannot be written) it is pending again after a delay.
+func (q *Queue) Done(j Job, receipts ...Receipt) error {
+	for _, r := range receipts {
+		if err := r.Key.Validate(); err != nil {
+			return fmt.Errorf("receipt: %w", err)
+		}
+	}
+	err := q.commit(func(b *batch) {
+		d := b.at(j.Key)
+		if !d.leased || d.ended {
+			return
+		}
+		d.ended = true
+		if d.again {
+			d.job.State, d.job.NextAt = Pending, time.Now()
+		} else {
+			d.exists = false
+		}
+		for _, r := range receipts {
+			if old, ok := b.receipts[r.Key]; !ok || old.Found {
+				b.receipts[r.Key] = r
+			}
+		}
+	})
+	if err != nil {
+		q.release(j, q.maxDelay())
+	}
+	return err
+}
+
+// Fail ends the lease of a job that failed with cause and returns what became of it: pending after a delay, dead, or
+// conflict; see verdict. On an error (the file cannot be written) it is pending again after a delay.
+func (q *Queue) Fail(j Job, cause error) (Job, error) {
+	out := j
+	err := q.commit(func(b *batch) {
+		d := b.at(j.Key)
+		if !d.leased || d.ended {
+			return
+		}
+		d.ended = true
+		if d.job.Hint == j.Hint { // else a newer push was put meanwhile, which this failure says nothing about
+			d.job = q.verdict(d.job, cause, d.again, time.Now())
+		}
+		out = d.job
+	})
+	if err != nil {
+		q.release(j, q.maxDelay())
+	}
+	return out, err
+}
+
+// Retry has the job of key k tried now, with its attempts counted from zero. An unknown key is NotFound.
+func (q *Queue) Retry(ctx context.Context, k Key) error {
+	return q.edit(ctx, k, func(d *draft) {
+		now := time.Now()
+		d.job.State, d.job.Attempts, d.job.Created, d.job.NextAt = Pending, 0, now, now
+		d.put, d.again = true, d.leased && !d.ended
+	})
+}
+
+// Forget drops the dead or conflicting job of key k. One that is pending is Conflict, an unknown key NotFound.
+func (q *Queue) Forget(ctx context.Context, k Key) error {
+	var refused error
+	err := q.edit(ctx, k, func(d *draft) {
+		if d.job.State != Dead && d.job.State != Conflict {
+			refused = registry.Errorf(registry.Conflict, "job %v: is %v", k, d.job.State)
+			return
+		}
+		d.exists = false
+	})
+	return errors.Join(err, refused)
+}
+
+func (q *Queue) edit(ctx context.Context, k Key, f func(*draft)) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	var missing error
+	err := q.commit(func(b *batch) {
+		if d := b.at(k); d.exists {
+			f(d)
+		} else {
+			missing = registry.Errorf(registry.NotFound, "job %v: not found", k)
+		}
+	})
+	return errors.Join(err, missing)
+}

@@ -1,0 +1,617 @@
+package replicate_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+	bolt "go.etcd.io/bbolt"
+	"pgregory.net/rapid"
+
+	"github.com/ecr-mirror/ecr-mirror/registry"
+	"github.com/ecr-mirror/ecr-mirror/replicate"
+)
+
+var (
+	d1 = digest.FromString("1")
+	d2 = digest.FromString("2")
+)
+
+func TestLanesThenDue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(t)
+		now := time.Now()
+		for _, j := range []struct {
+			tag  string
+			lane registry.Lane
+			next time.Duration
+		}{
+			{"backfill", registry.LaneBackfill, -9 * time.Second}, {"event2", registry.LaneEvent, -1 * time.Second},
+			{"sweep", registry.LaneSweep, 0}, {"event1", registry.LaneEvent, -2 * time.Second},
+			{"client", registry.LaneClient, 0}, {"later", registry.LaneClient, time.Minute},
+		} {
+			job := tagJob("app", j.tag, "", time.Time{})
+			job.Lane, job.NextAt = j.lane, now.Add(j.next)
+			put(t, q, job)
+		}
+		var order []string
+		for range 6 {
+			j := lease(t, q)
+			order = append(order, fmt.Sprintf("%s %v", j.Tag, time.Since(now)))
+			must(t, q.Done(j))
+		}
+		want := []string{"client 0s", "event1 0s", "event2 0s", "sweep 0s", "backfill 0s", "later 1m0s"}
+		if diff := cmp.Diff(want, order); diff != "" {
+			t.Errorf("order of leases (-want +got):\n%s", diff)
+		}
+		if n := q.Pending().Waiting(); n != 0 {
+			t.Errorf("%d jobs wait, want none", n)
+		}
+	})
+}
+
+func TestLeaseWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(t)
+		got := make(chan replicate.Job)
+		go func() { j, _ := q.Lease(t.Context()); got <- j }()
+		synctest.Wait()
+		put(t, q, tagJob("app", "v1", d1, time.Time{}))
+		if j := <-got; j.Tag != "v1" || j.State != replicate.Leased {
+			t.Errorf("leased %+v", j)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour) // the only job is leased
+		defer cancel()
+		if _, err := q.Lease(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("lease of an empty queue: %v", err)
+		}
+		closed := make(chan error)
+		go func() { _, err := q.Lease(t.Context()); closed <- err }()
+		synctest.Wait()
+		must(t, q.Close())
+		if err := <-closed; registry.ClassOf(err) != registry.Unavailable {
+			t.Errorf("lease of a closed queue: %v", err)
+		}
+		if err := q.Put(t.Context(), tagJob("app", "v1", d1, time.Time{})); registry.ClassOf(err) != registry.Unavailable {
+			t.Errorf("put to a closed queue: %v", err)
+		}
+	})
+}
+
+// A put is refreshed by repetition, and a job that is being done is done once more if it was put meanwhile.
+func TestPutAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(t)
+		old := time.Now().Add(-time.Hour)
+		j := tagJob("app", "v1", d1, old)
+		j.Lane = registry.LaneSweep
+		put(t, q, j, tagJob("app", "v1", d1, old))
+		want := []replicate.Job{tagJob("app", "v1", d1, time.Time{})}
+		if diff := cmp.Diff(want, all(t, q)); diff != "" {
+			t.Errorf("put twice (-want +got):\n%s", diff)
+		}
+
+		first := lease(t, q)
+		put(t, q, tagJob("app", "v1", d2, time.Now()))
+		if n := q.Pending(); n.Leased != 1 || n.Waiting() != 1 {
+			t.Errorf("put of a leased job: %+v", n)
+		}
+		must(t, q.Done(first))
+		second := lease(t, q)
+		if second.Hint != d2 {
+			t.Errorf("run again with hint %s, want %s", second.Hint, d2)
+		}
+		put(t, q, tagJob("app", "v1", d1, old)) // an older event, late: the newer hint stays, the job runs again
+		must(t, q.Done(second))
+		third := lease(t, q)
+		if third.Hint != d2 {
+			t.Errorf("an older event changed the hint to %s", third.Hint)
+		}
+		must(t, q.Done(third))
+		if jobs := all(t, q); len(jobs) != 0 {
+			t.Errorf("left over: %+v", jobs)
+		}
+	})
+}
+
+func TestPutAgainKeepsDelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(t)
+		q.MinDelay, q.MaxDelay = time.Minute, time.Minute
+		put(t, q, tagJob("app", "v1", d1, time.Now()))
+		for range 3 { // a storm of the same event does not undo the backing off
+			j := lease(t, q)
+			before := time.Now()
+			if _, err := q.Fail(j, registry.Throttled); err != nil {
+				t.Fatal(err)
+			}
+			put(t, q, tagJob("app", "v1", d1, time.Now()))
+			j = lease(t, q)
+			if waited := time.Since(before); waited < 30*time.Second {
+				t.Errorf("repeated event: tried again after %v", waited)
+			}
+			q.Release(j)
+		}
+		j := lease(t, q)
+		if j.Attempts != 3 {
+			t.Errorf("%d attempts, want 3", j.Attempts)
+		}
+		put(t, q, tagJob("app", "v1", d2, time.Now())) // a new push while the old one fails: afresh, at once
+		before := time.Now()
+		if _, err := q.Fail(j, registry.Invalid); err != nil {
+			t.Fatal(err)
+		}
+		if j = lease(t, q); time.Since(before) != 0 || j.Attempts != 0 || j.Hint != d2 {
+			t.Errorf("new push: after %v %+v", time.Since(before), j)
+		}
+	})
+}
+
+func TestFail(t *testing.T) {
+	coded := func(c registry.Class, code string) error {
+		e := registry.Errorf(c, "boom")
+		e.Code = code
+		return e
+	}
+	for _, c := range []struct {
+		name     string
+		cause    error
+		attempts int // failures until it is given up
+		state    replicate.State
+	}{
+		{"defect", errors.New("boom"), 4, replicate.Dead},
+		{"denied", registry.Denied, 4, replicate.Dead},
+		{"corrupt", registry.Corrupt, 4, replicate.Dead},
+		{"not found", registry.NotFound, 1, replicate.Dead},
+		{"invalid", coded(registry.Invalid, "MANIFEST_INVALID"), 1, replicate.Dead},
+		{"conflict", registry.Conflict, 1, replicate.Conflict},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q := newQueue(t)
+				q.MaxAttempts = 4
+				put(t, q, contentJob("app", d1))
+				for n := 1; ; n++ {
+					after, err := q.Fail(lease(t, q), fmt.Errorf("put: %w", c.cause))
+					must(t, err)
+					if after.State == replicate.Pending {
+						continue
+					}
+					if n != c.attempts || after.State != c.state || after.Attempts != n {
+						t.Errorf("given up after %d as %+v, want after %d as %v", n, after, c.attempts, c.state)
+					}
+					break
+				}
+				var dead []replicate.Job
+				for j, err := range q.Dead(t.Context()) {
+					must(t, err)
+					dead = append(dead, j)
+				}
+				if len(dead) != 1 || dead[0].State != c.state || !strings.HasPrefix(dead[0].Err, "put: ") {
+					t.Fatalf("dead letters: %+v", dead)
+				}
+				if n := q.Pending(); n.Waiting() != 0 || n.Dead+n.Conflict != 1 {
+					t.Errorf("counts: %+v", n)
+				}
+				must(t, q.Retry(t.Context(), dead[0].Key))
+				if j := lease(t, q); j.Attempts != 0 {
+					t.Errorf("retried with %d attempts", j.Attempts)
+				}
+			})
+		})
+	}
+}
+
+// A source that is down for an hour costs no dead letter; one that is down for longer than Patience does.
+func TestFailOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(t)
+		q.MaxAttempts, q.Patience = 3, 2*time.Hour
+		put(t, q, contentJob("app", d1))
+		start := time.Now()
+		var gaps []time.Duration
+		for {
+			j := lease(t, q)
+			before := time.Now()
+			after, err := q.Fail(j, registry.Unavailable)
+			must(t, err)
+			if after.State == replicate.Dead {
+				break
+			}
+			gaps = append(gaps, after.NextAt.Sub(before))
+		}
+		if d := time.Since(start); d < 2*time.Hour || d > 2*time.Hour+10*time.Minute {
+			t.Errorf("dead after %v, want two hours", d)
+		}
+		for i, g := range gaps {
+			most := 10 * time.Minute
+			if i < 10 {
+				most = min(most, time.Second<<i)
+			}
+			if g < most/2 || g > most {
+				t.Errorf("delay %d is %v, want from %v to %v", i, g, most/2, most)
+			}
+		}
+	})
+}
+
+func TestFailRetryAfter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for asked, want := range map[time.Duration]time.Duration{7 * time.Minute: 7 * time.Minute, 99 * time.Hour: time.Hour} {
+			q := newQueue(t)
+			put(t, q, contentJob("app", d1))
+			j := lease(t, q)
+			start := time.Now()
+			_, err := q.Fail(j, fmt.Errorf("put: %w", &registry.Error{Class: registry.Throttled, RetryAfter: asked, Err: errors.New("slow down")}))
+			must(t, err)
+			lease(t, q)
+			if d := time.Since(start); d != want {
+				t.Errorf("asked for %v: waited %v, want %v", asked, d, want)
+			}
+			must(t, q.Close())
+		}
+	})
+}
+
+func TestDeadAndEvents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(t)
+		q.MaxAttempts = 3
+		put(t, q, tagJob("app", "v1", d1, time.Now()))
+		for range 3 {
+			_, err := q.Fail(lease(t, q), registry.Denied)
+			must(t, err)
+		}
+		put(t, q, tagJob("app", "v1", d1, time.Now())) // a sweep that finds it every hour buys one try an hour, not three
+		j, err := q.Fail(lease(t, q), registry.Denied)
+		if must(t, err); j.State != replicate.Dead {
+			t.Errorf("revived job after one failure: %+v", j)
+		}
+		if err := q.Forget(t.Context(), j.Key); err != nil || len(all(t, q)) != 0 {
+			t.Errorf("forget: %v, left %+v", err, all(t, q))
+		}
+		if err := q.Retry(t.Context(), j.Key); !errors.Is(err, registry.NotFound) {
+			t.Errorf("retry of nothing: %v", err)
+		}
+		put(t, q, tagJob("app", "v1", d1, time.Now()))
+		if err := q.Forget(t.Context(), j.Key); !errors.Is(err, registry.Conflict) {
+			t.Errorf("forget of a pending job: %v", err)
+		}
+	})
+}
+
+func TestPutRefuses(t *testing.T) {
+	q := newQueue(t)
+	for name, edit := range map[string]func(*replicate.Job){
+		"no mirror":          func(j *replicate.Job) { j.Mirror = "" },
+		"nul in mirror":      func(j *replicate.Job) { j.Mirror = "m\x00d" },
+		"no destination":     func(j *replicate.Job) { j.Destination = "" },
+		"nul in destination": func(j *replicate.Job) { j.Destination = "\x00" },
+		"repository":         func(j *replicate.Job) { j.Repo = "../etc" },
+		"tag":                func(j *replicate.Job) { j.Tag = "a/b" },
+		"neither":            func(j *replicate.Job) { j.Tag = "" },
+		"both":               func(j *replicate.Job) { j.Digest = d1 },
+		"digest":             func(j *replicate.Job) { j.Tag, j.Digest = "", "sha256:zz" },
+		"hint":               func(j *replicate.Job) { j.Hint = "md5:00" },
+		"lane":               func(j *replicate.Job) { j.Lane = 77 },
+	} {
+		j := tagJob("app", "v1", d1, time.Time{})
+		edit(&j)
+		if err := q.Put(t.Context(), tagJob("ok", "v1", "", time.Time{}), j); !errors.Is(err, registry.Invalid) {
+			t.Errorf("%s: %v, want invalid", name, err)
+		}
+	}
+	if jobs := all(t, q); len(jobs) != 0 {
+		t.Errorf("a refused put left %+v", jobs)
+	}
+}
+
+// The file as it is after each step (a kill -9 there) holds every job that is not done.
+func TestCrash(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "queue.db")
+		q := openQueue(t, path)
+		q.MaxAttempts = 1
+		reopened := 0
+		survives := func(step string, want ...replicate.Job) {
+			t.Helper()
+			b, err := os.ReadFile(path)
+			must(t, err)
+			reopened++
+			copied := filepath.Join(dir, fmt.Sprint(reopened))
+			must(t, os.WriteFile(copied, b, 0o600))
+			again := openQueue(t, copied)
+			if diff := cmp.Diff(want, all(t, again)); diff != "" {
+				t.Errorf("after %s (-want +got):\n%s", step, diff)
+			}
+			must(t, again.Close())
+		}
+		job := tagJob("app", "v1", d1, time.Time{})
+		survives("open")
+		put(t, q, job)
+		survives("put", job)
+		j := lease(t, q)
+		survives("lease", job)
+		q.Release(j)
+		survives("release", job)
+		j = lease(t, q)
+		job2 := job
+		job2.Hint = d2
+		put(t, q, job2)
+		survives("put while leased", job2)
+		must(t, q.Done(j))
+		survives("done, but put meanwhile", job2)
+		j = lease(t, q)
+		_, err := q.Fail(j, registry.Denied)
+		must(t, err)
+		dead := job2
+		dead.State, dead.Attempts, dead.Err = replicate.Dead, 1, "denied"
+		survives("failure", dead)
+		must(t, q.Retry(t.Context(), j.Key))
+		retried := job2
+		retried.Err = "denied"
+		survives("retry", retried)
+		r := replicate.Receipt{Key: contentJob("app", d2).Key, PullableAt: time.Now().UTC(), Bytes: 5}
+		must(t, q.Done(lease(t, q), r))
+		survives("done")
+		must(t, q.Close())
+		q = openQueue(t, path)
+		got, ok, err := q.Receipt(r.Key)
+		if diff := cmp.Diff(r, got); diff != "" || !ok || err != nil {
+			t.Errorf("receipt after a restart: %v %v (-want +got):\n%s", ok, err, diff)
+		}
+	})
+}
+
+func TestReceipts(t *testing.T) {
+	q := newQueue(t)
+	at := time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC)
+	file := func(r replicate.Receipt) {
+		put(t, q, contentJob("app", d1))
+		must(t, q.Done(lease(t, q), r))
+	}
+	ours := replicate.Receipt{Key: contentJob("app", d1).Key, SeenAt: at, PullableAt: at.Add(time.Second), Bytes: 7}
+	found := ours
+	found.Found, found.Bytes = true, 0
+	other := replicate.Receipt{Key: contentJob("b", d1).Key, PullableAt: at}
+	file(ours)
+	file(found) // a later look finds it there: it is still ours
+	file(other)
+	var got []replicate.Receipt
+	for r, err := range q.Receipts(t.Context()) {
+		must(t, err)
+		got = append(got, r)
+	}
+	if diff := cmp.Diff([]replicate.Receipt{ours, other}, got); diff != "" {
+		t.Errorf("receipts (-want +got):\n%s", diff)
+	}
+	for range q.Receipts(t.Context()) {
+		break
+	}
+	if _, ok, err := q.Receipt(contentJob("c", d1).Key); ok || err != nil {
+		t.Errorf("receipt of nothing: %v %v", ok, err)
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "queue.db")
+	q := openQueue(t, path)
+	if _, err := replicate.OpenQueue(path); err == nil {
+		t.Error("a queue was opened twice")
+	}
+	must(t, q.Close())
+	must(t, q.Close())
+	for name, kv := range map[string][2]string{
+		"key":   {"x\x00m\x00d\x00app\x00v1", `{}`},
+		"parts": {"t\x00m", `{}`},
+		"json":  {"t\x00m\x00d\x00app\x00v1", `{`},
+		"lane":  {"t\x00m\x00d\x00app\x00v1", `{"lane":"express","state":"pending"}`},
+		"state": {"t\x00m\x00d\x00app\x00v1", `{"lane":"event","state":"done"}`},
+	} {
+		path := filepath.Join(dir, name)
+		must(t, openQueue(t, path).Close())
+		db, err := bolt.Open(path, 0o600, nil)
+		must(t, err)
+		must(t, db.Update(func(tx *bolt.Tx) error { return tx.Bucket([]byte("jobs")).Put([]byte(kv[0]), []byte(kv[1])) }))
+		must(t, db.Close())
+		if _, err := replicate.OpenQueue(path); err == nil || !strings.Contains(err.Error(), "stored") {
+			t.Errorf("unknown %s: %v", name, err)
+		}
+	}
+}
+
+// The layout of the file: what an older program wrote is read as it was meant.
+func TestStoredForm(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "queue.db")
+	must(t, openQueue(t, path).Close())
+	db, err := bolt.Open(path, 0o600, nil)
+	must(t, err)
+	must(t, db.Update(func(tx *bolt.Tx) error {
+		return errors.Join(
+			tx.Bucket([]byte("jobs")).Put([]byte("t\x00m\x00d\x00team/app\x00v1"), []byte(`{"lane":"sweep","hint":"`+d1+
+				`","seen":"2026-11-21T10:00:00Z","created":"2026-11-21T10:00:01Z","next":"2026-11-21T10:00:02Z","attempts":2,"state":"dead","error":"e"}`)),
+			tx.Bucket([]byte("jobs")).Put([]byte("c\x00m\x00d\x00app\x00"+d2), []byte(`{"lane":"client","created":"2026-11-21T10:00:01Z","next":"2926-11-21T10:00:02Z","state":"pending"}`)))
+	}))
+	must(t, db.Close())
+	q := openQueue(t, path)
+	at := time.Date(2026, 11, 21, 10, 0, 0, 0, time.UTC)
+	want := tagJob("team/app", "v1", d1, at)
+	want.Lane, want.Created, want.NextAt, want.Attempts, want.State, want.Err =
+		registry.LaneSweep, at.Add(time.Second), at.Add(2*time.Second), 2, replicate.Dead, "e"
+	for j := range q.Dead(t.Context()) {
+		if diff := cmp.Diff(want, j); diff != "" {
+			t.Errorf("stored job (-want +got):\n%s", diff)
+		}
+	}
+	if n := q.Pending(); n.Dead != 1 {
+		t.Errorf("counts: %+v", n)
+	}
+	if j := lease(t, q); j.Digest != d2 || j.Lane != registry.LaneClient { // its time to come, in 900 years, is not believed
+		t.Errorf("leased %+v", j)
+	}
+}
+
+// Any sequence of calls leaves the queue as a simple model of it says, in memory and after a restart.
+func TestQueueModel(t *testing.T) {
+	dir := t.TempDir()
+	files := 0
+	rapid.Check(t, func(rt *rapid.T) {
+		files++
+		path := filepath.Join(dir, fmt.Sprint(files))
+		q := openQueue(t, path)
+		q.MinDelay, q.MaxDelay, q.MaxAttempts = 1, 1, 2
+		type model struct {
+			state    replicate.State
+			again    bool
+			attempts int
+		}
+		jobs := make(map[string]*model)
+		leased := make(map[string]replicate.Job)
+		tags := rapid.SampledFrom([]string{"a", "b", "c"})
+		pick := func() (string, bool) {
+			tag := tags.Draw(rt, "tag")
+			_, ok := leased[tag]
+			return tag, ok
+		}
+		check := func() {
+			got, want := make(map[string]replicate.State), make(map[string]replicate.State)
+			for j, err := range q.Jobs(t.Context()) {
+				must(t, err)
+				got[j.Tag] = j.State
+			}
+			for tag, m := range jobs {
+				want[tag] = m.state
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				rt.Fatalf("states (-want +got):\n%s", diff)
+			}
+		}
+		rt.Repeat(map[string]func(*rapid.T){
+			"": func(*rapid.T) { check() },
+			"put": func(rt *rapid.T) {
+				tag := tags.Draw(rt, "tag")
+				put(t, q, tagJob("app", tag, "", time.Time{}))
+				switch m := jobs[tag]; {
+				case m == nil:
+					jobs[tag] = &model{}
+				case m.state == replicate.Leased:
+					m.again = true
+				case m.state == replicate.Dead:
+					m.state, m.attempts = replicate.Pending, 1
+				}
+			},
+			"lease": func(rt *rapid.T) {
+				for _, m := range jobs {
+					if m.state == replicate.Pending {
+						j := lease(t, q)
+						jobs[j.Tag].state, jobs[j.Tag].again = replicate.Leased, false
+						leased[j.Tag] = j
+						return
+					}
+				}
+			},
+			"done": func(rt *rapid.T) {
+				if tag, ok := pick(); ok {
+					must(t, q.Done(leased[tag]))
+					delete(leased, tag)
+					if jobs[tag].again {
+						jobs[tag].state = replicate.Pending
+					} else {
+						delete(jobs, tag)
+					}
+				}
+			},
+			"fail": func(rt *rapid.T) {
+				if tag, ok := pick(); ok {
+					_, err := q.Fail(leased[tag], registry.Denied)
+					must(t, err)
+					delete(leased, tag)
+					m := jobs[tag]
+					m.attempts++
+					if m.state = replicate.Pending; m.attempts >= 2 && !m.again {
+						m.state = replicate.Dead
+					}
+				}
+			},
+			"release": func(rt *rapid.T) {
+				if tag, ok := pick(); ok {
+					q.Release(leased[tag])
+					delete(leased, tag)
+					jobs[tag].state = replicate.Pending
+				}
+			},
+			"restart": func(rt *rapid.T) {
+				must(t, q.Close())
+				q = openQueue(t, path)
+				q.MinDelay, q.MaxDelay, q.MaxAttempts = 1, 1, 2
+				clear(leased)
+				for _, m := range jobs {
+					if m.state == replicate.Leased {
+						m.state = replicate.Pending
+					}
+				}
+			},
+		})
+		must(t, q.Close())
+	})
+}
+
+// Many callers at once: no job is lost, none is done by two at a time, and they share fsyncs.
+func TestQueueConcurrent(t *testing.T) {
+	q := newQueue(t)
+	const putters, each = 8, 25
+	var wg sync.WaitGroup
+	for p := range putters {
+		wg.Go(func() {
+			for i := range each {
+				put(t, q, tagJob("app", fmt.Sprintf("%d-%d", p, i), "", time.Time{}))
+			}
+		})
+	}
+	var mu sync.Mutex
+	busy, done := make(map[string]bool), make(map[string]int)
+	ctx, cancel := context.WithCancel(t.Context())
+	for range 4 {
+		wg.Go(func() {
+			for {
+				j, err := q.Lease(ctx)
+				if err != nil {
+					return
+				}
+				mu.Lock()
+				if busy[j.Tag] {
+					t.Errorf("%s is leased twice", j.Tag)
+				}
+				busy[j.Tag] = true
+				mu.Unlock()
+				mu.Lock()
+				busy[j.Tag] = false
+				done[j.Tag]++
+				last := len(done) == putters*each
+				mu.Unlock()
+				if err := q.Done(j); err != nil {
+					t.Error(err)
+				}
+				if last {
+					cancel()
+				}
+			}
+		})
+	}
+	wg.Wait()
+	cancel()
+	if n := q.Pending().Waiting(); n != 0 || len(done) != putters*each {
+		t.Errorf("%d done, %d left", len(done), n)
+	}
+}

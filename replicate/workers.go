@@ -1,0 +1,164 @@
+package replicate
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ecr-mirror/ecr-mirror/registry"
+)
+
+// Mirror is where a mirror's jobs read and write.
+type Mirror struct {
+	Source       registry.Reader // content: the local store over the source
+	Tags         registry.Reader // the source itself, for what a tag names now; nil: Source
+	Destinations map[string]Destination
+}
+
+// Options configure Workers. Only Queue is required.
+type Options struct {
+	Queue       *Queue
+	Mirrors     map[string]Mirror
+	Concurrency int              // jobs at a time: 4
+	Uploads     int              // uploads at a time for one job: 3
+	NoProgress  time.Duration    // a job in which nothing moves for this long fails: 10m; waiting for a quota counts as not moving
+	Logger      *slog.Logger     // one line per attempt; nil: none
+	Now         func() time.Time // for receipts and lag; nil: time.Now
+}
+
+// Workers do the queue's jobs.
+type Workers struct {
+	o       Options
+	copier  *Copier
+	metrics *metrics
+}
+
+// NewWorkers returns Workers that do nothing until Run.
+func NewWorkers(o Options) *Workers {
+	o.Concurrency = cmp.Or(o.Concurrency, 4)
+	o.NoProgress = cmp.Or(o.NoProgress, 10*time.Minute)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return &Workers{o, &Copier{Parallel: o.Uploads}, newMetrics(o.Queue, o.Now)}
+}
+
+// Collectors returns the metrics for the caller to register, once.
+func (w *Workers) Collectors() []prometheus.Collector { return w.metrics.collectors() }
+
+// Run does jobs until ctx ends, and then returns nil: what is in flight is cut and pending again. An error means that the
+// queue was closed under it.
+func (w *Workers) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for range w.o.Concurrency {
+		g.Go(func() error {
+			for {
+				j, err := w.o.Queue.Lease(ctx)
+				if ctx.Err() != nil {
+					if err == nil {
+						w.o.Queue.Release(j)
+					}
+					return nil
+				}
+				if err != nil {
+					return fmt.Errorf("lease: %w", err)
+				}
+				w.work(ctx, j)
+			}
+		})
+	}
+	return g.Wait()
+}
+
+// work does one attempt at j and tells the queue, the metrics and the log how it went.
+func (w *Workers) work(ctx context.Context, j Job) {
+	began := w.o.Now()
+	res, err := w.attempt(ctx, j)
+	if err != nil && ctx.Err() != nil && !errors.Is(err, ErrGone) {
+		w.o.Queue.Release(j)
+		return
+	}
+	now := w.o.Now()
+	result, level := "done", slog.LevelInfo
+	attrs := []slog.Attr{slog.String("mirror", j.Mirror), slog.String("destination", j.Destination), slog.String("repo", j.Repo)}
+	if j.Tag != "" {
+		attrs = append(attrs, slog.String("tag", j.Tag))
+	}
+	var stored error // the queue's own trouble; the job is then repeated
+	switch {
+	case errors.Is(err, ErrGone):
+		result = "gone"
+		stored = w.o.Queue.Done(j)
+	case err != nil:
+		result, level = strings.ReplaceAll(registry.ClassOf(err).String(), " ", "_"), slog.LevelWarn
+		var after Job
+		after, stored = w.o.Queue.Fail(j, err)
+		attrs = append(attrs, slog.String("state", after.State.String()), slog.Int("attempts", after.Attempts),
+			slog.Duration("retryIn", max(0, after.NextAt.Sub(now))), slog.Any("err", err))
+	default:
+		if res.Found {
+			result = "found"
+		}
+		r := Receipt{Key: j.Key, SeenAt: j.SeenAt, PullableAt: now, Bytes: res.Bytes, Found: res.Found && j.Attempts == 0}
+		r.Key.Tag, r.Key.Digest = "", res.Digest
+		if j.Hint != "" && j.Hint != res.Digest {
+			result, r.SeenAt = "superseded", time.Time{} // that event was about another image
+		}
+		attrs = append(attrs, slog.String("digest", res.Digest.String()), slog.Int64("bytes", res.Bytes))
+		if stored = w.o.Queue.Done(j, r); stored == nil && !r.SeenAt.IsZero() && !r.Found {
+			lag := max(0, now.Sub(r.SeenAt))
+			w.metrics.lag.WithLabelValues(j.Mirror, j.Destination).Observe(lag.Seconds())
+			attrs = append(attrs, slog.Duration("lag", lag))
+		}
+	}
+	if stored != nil {
+		level = slog.LevelError
+		attrs = append(attrs, slog.Any("queueErr", stored))
+	}
+	w.metrics.results.WithLabelValues(j.Mirror, j.Destination, result).Inc()
+	attrs = append(attrs, slog.String("result", result), slog.String("lane", j.Lane.String()), slog.Duration("duration", now.Sub(began)))
+	w.o.Logger.LogAttrs(ctx, level, "replicate", attrs...)
+}
+
+func (w *Workers) attempt(ctx context.Context, j Job) (Result, error) {
+	m, ok := w.o.Mirrors[j.Mirror]
+	if !ok {
+		return Result{}, registry.Errorf(registry.Invalid, "mirror %q is not in the configuration", j.Mirror)
+	}
+	d, ok := m.Destinations[j.Destination]
+	if !ok {
+		return Result{}, registry.Errorf(registry.Invalid, "mirror %q has no destination %q in the configuration", j.Mirror, j.Destination)
+	}
+	ctx, alive, stop := watch(registry.WithLane(ctx, j.Lane), w.o.NoProgress)
+	defer stop()
+	sent := w.metrics.bytes.WithLabelValues(j.Mirror, j.Destination)
+	d.Name = j.Mirror + "/" + j.Destination
+	im := Image{Source: m.Source, Tags: m.Tags, Destination: d, Repo: j.Repo, Progress: func(n int64) {
+		alive()
+		sent.Add(float64(n))
+	}}
+	if im.Tags == nil {
+		im.Tags = m.Source
+	}
+	copy := func() (Result, error) {
+		if j.Tag != "" {
+			return w.copier.Tag(ctx, im, j.Tag)
+		}
+		return w.copier.Content(ctx, im, j.Digest)
+	}
+	res, err := copy()
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
+	}
+	return res, err
+}
