@@ -1,0 +1,219 @@
+// Package events turns what AWS says about ECR registries into changes (registry.Change), and receives it from an SQS queue.
+//
+// Events are hints: ECR emits them best effort, they are repeated and reordered, and whoever may write to the queue can
+// forge them. So every field is validated here, and a change only ever causes the registry to be asked.
+//
+// Limitations: replication, scan and pull-through-cache events of ECR are recognized and ignored; CloudTrail is read for
+// PutImage alone; an SNS signature is not verified (the queue's policy says who may send).
+package events
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/ecr-mirror/ecr-mirror/registry"
+)
+
+// MaxSize is the largest message in bytes that Decode reads: what EventBridge and SNS deliver at most.
+const MaxSize = 256 << 10
+
+// What Decode can say against a message. All are of class registry.Invalid: the same bytes never become a change.
+var (
+	// ErrIgnored is an event of ECR that is known to change no image: a scan, a failed push, native replication.
+	ErrIgnored error = &reason{"ignored"}
+	// ErrUnknown is well-formed but nothing that this package knows.
+	ErrUnknown error = &reason{"unknown"}
+	// ErrMalformed is not JSON, too large, or has a field that cannot be what it should be.
+	ErrMalformed error = &reason{"malformed"}
+)
+
+type reason struct{ name string }
+
+func (r *reason) Error() string { return r.name + " event" }
+func (r *reason) Unwrap() error { return registry.Invalid }
+
+// Decode reads one message: an EventBridge event of ECR ("ECR Image Action", "ECR Referrer Action") or of CloudTrail
+// (PutImage), as it is or in an SNS envelope. The sources of the formats: Amazon EventBridge events reference, "Amazon ECR
+// events"; Amazon ECR User Guide, "EventBridge"; Amazon SNS guide, "Parsing message formats". An error is ErrIgnored,
+// ErrUnknown or ErrMalformed; without one there is at least one change.
+func Decode(body []byte) ([]registry.Change, error) {
+	return decode(body, true)
+}
+
+type event struct {
+	// of an SNS envelope
+	Type    string `json:"Type"`
+	Message string `json:"Message"`
+	// of EventBridge
+	Source     string          `json:"source"`
+	DetailType string          `json:"detail-type"`
+	Account    string          `json:"account"`
+	Region     string          `json:"region"`
+	Time       time.Time       `json:"time"`
+	Detail     json.RawMessage `json:"detail"`
+}
+
+func decode(body []byte, envelope bool) ([]registry.Change, error) {
+	if len(body) > MaxSize {
+		return nil, fmt.Errorf("%d bytes, more than %d: %w", len(body), MaxSize, ErrMalformed)
+	}
+	var e event
+	if err := json.Unmarshal(body, &e); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	if e.Source == "" && e.Type != "" {
+		if e.Type == "Notification" && e.Message != "" && envelope {
+			return decode([]byte(e.Message), false)
+		}
+		return nil, fmt.Errorf("SNS %.100q: %w", e.Type, ErrUnknown)
+	}
+	switch e.DetailType {
+	case "ECR Image Action", "ECR Referrer Action":
+		if e.Source == "aws.ecr" {
+			return e.image()
+		}
+	case "AWS API Call via CloudTrail":
+		return e.cloudTrail()
+	case "ECR Image Scan", "ECR Scan Resource Change", "ECR Replication Action", "ECR Pull Through Cache Action", "ECR Artifact Action":
+		return nil, fmt.Errorf("%s: %w", e.DetailType, ErrIgnored)
+	}
+	return nil, fmt.Errorf("source %.100q, detail-type %.100q: %w", e.Source, e.DetailType, ErrUnknown)
+}
+
+// image reads an event about one image. Both types have the same fields. The tag of an image that was pushed by digest is
+// "", or missing.
+func (e event) image() ([]registry.Change, error) {
+	var d struct {
+		Result string `json:"result"`
+		Action string `json:"action-type"`
+		Repo   string `json:"repository-name"`
+		Digest string `json:"image-digest"`
+		Tag    string `json:"image-tag"`
+	}
+	if err := json.Unmarshal(e.Detail, &d); err != nil {
+		return nil, fmt.Errorf("detail: %w: %w", ErrMalformed, err)
+	}
+	if d.Result != "SUCCESS" {
+		return nil, fmt.Errorf("result %.100q: %w", d.Result, ErrIgnored)
+	}
+	var op registry.Op
+	switch d.Action {
+	case "PUSH":
+		op = registry.Push
+	case "DELETE":
+		op = registry.Delete
+	case "UPDATE_STORAGE_CLASS", "ACTIVATE", "ARCHIVE":
+		return nil, fmt.Errorf("action-type %s: %w", d.Action, ErrIgnored)
+	default:
+		return nil, fmt.Errorf("action-type %.100q: %w", d.Action, ErrUnknown)
+	}
+	return e.change(op, e.Account, d.Repo, d.Tag, d.Digest)
+}
+
+// cloudTrail reads a PutImage that CloudTrail recorded. It also records calls that failed. The registry is the one the call
+// was made to, which is not the event's account when another account pushed.
+func (e event) cloudTrail() ([]registry.Change, error) {
+	var d struct {
+		Source string `json:"eventSource"`
+		Name   string `json:"eventName"`
+		Error  string `json:"errorCode"`
+		Region string `json:"awsRegion"`
+		In     struct {
+			Registry string `json:"registryId"`
+			Repo     string `json:"repositoryName"`
+		} `json:"requestParameters"`
+		Out struct {
+			Image struct {
+				Registry string `json:"registryId"`
+				ID       struct {
+					Digest string `json:"imageDigest"`
+					Tag    string `json:"imageTag"`
+				} `json:"imageId"`
+			} `json:"image"`
+		} `json:"responseElements"`
+	}
+	if err := json.Unmarshal(e.Detail, &d); err != nil {
+		return nil, fmt.Errorf("detail: %w: %w", ErrMalformed, err)
+	}
+	switch {
+	case d.Source != "ecr.amazonaws.com":
+		return nil, fmt.Errorf("CloudTrail of %.100q: %w", d.Source, ErrUnknown)
+	case d.Name != "PutImage":
+		return nil, fmt.Errorf("CloudTrail %.100q: %w", d.Name, ErrIgnored)
+	case d.Error != "":
+		return nil, fmt.Errorf("CloudTrail PutImage that failed with %.100q: %w", d.Error, ErrIgnored)
+	}
+	if d.Region != "" {
+		e.Region = d.Region
+	}
+	account := e.Account
+	for _, a := range []string{d.In.Registry, d.Out.Image.Registry} {
+		if a != "" {
+			account = a
+		}
+	}
+	return e.change(registry.Push, account, d.In.Repo, d.Out.Image.ID.Tag, d.Out.Image.ID.Digest)
+}
+
+// change validates all that an event says.
+func (e event) change(op registry.Op, account, repo, tag, dgst string) ([]registry.Change, error) {
+	host, ok := hostOf(account, e.Region)
+	if !ok {
+		return nil, fmt.Errorf("account %.20q, region %.40q: %w", account, e.Region, ErrMalformed)
+	}
+	if n, err := reference.WithName(repo); err != nil || n.Name() != repo || len(repo) > 256 {
+		return nil, fmt.Errorf("repository %.300q: %w", repo, ErrMalformed)
+	}
+	if loc := reference.TagRegexp.FindStringIndex(tag); tag != "" && (loc == nil || loc[0] != 0 || loc[1] != len(tag)) {
+		return nil, fmt.Errorf("tag %.200q: %w", tag, ErrMalformed)
+	}
+	d := digest.Digest(dgst)
+	if err := d.Validate(); err != nil {
+		return nil, fmt.Errorf("digest %.200q: %w", dgst, ErrMalformed)
+	}
+	if e.Time.IsZero() {
+		return nil, fmt.Errorf("no time: %w", ErrMalformed)
+	}
+	return []registry.Change{{Registry: host, Repo: repo, Tag: tag, Digest: d, Op: op, At: e.Time.UTC()}}, nil
+}
+
+// hostOf returns the host name of a registry: facts of the partitions as in the SDK's endpoint tables.
+func hostOf(account, region string) (string, bool) {
+	digits := strings.IndexFunc(account, func(r rune) bool { return r < '0' || r > '9' }) < 0
+	letters := strings.IndexFunc(region, func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' }) < 0
+	if len(account) != 12 || !digits || region == "" || len(region) > 40 || !letters || region[0] == '-' {
+		return "", false
+	}
+	return account + ".dkr.ecr." + region + "." + suffixOf(region), true
+}
+
+func suffixOf(region string) string {
+	for _, p := range [...]struct{ prefix, suffix string }{
+		{"cn-", "amazonaws.com.cn"},
+		{"eusc-", "amazonaws.eu"},
+		{"us-isob-", "sc2s.sgov.gov"},
+		{"us-isof-", "csp.hci.ic.gov"},
+		{"eu-isoe-", "cloud.adc-e.uk"},
+		{"us-iso-", "c2s.ic.gov"},
+	} {
+		if strings.HasPrefix(region, p.prefix) {
+			return p.suffix
+		}
+	}
+	return "amazonaws.com" // us-gov- too
+}
+
+// reasonOf is the outcome's name for metrics.
+func reasonOf(err error) string {
+	var r *reason
+	if errors.As(err, &r) {
+		return r.name
+	}
+	return "malformed"
+}
