@@ -1,0 +1,217 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/ecr-mirror/ecr-mirror/replicate/rules"
+)
+
+// checker says what is wrong with values that are well formed, and completes them.
+type checker struct {
+	*decoder
+	dir    string          // where relative paths start
+	broken map[string]bool // what the decoder could not read: nothing is said of it or its parts again
+}
+
+func newChecker(d *decoder, dir string) *checker {
+	c := &checker{decoder: d, dir: dir, broken: make(map[string]bool)}
+	for _, p := range d.problems {
+		c.broken[p.Path] = true
+	}
+	return c
+}
+
+func (c *checker) problem(path, format string, args ...any) {
+	for p := path; p != ""; p = outer(p) {
+		if c.broken[p] {
+			return
+		}
+	}
+	c.decoder.problem(path, format, args...)
+}
+
+func (c *checker) config(cfg *Config) {
+	c.listen("listen", cfg.Listen)
+	c.listen("admin", cfg.Admin)
+	if cfg.Listen == cfg.Admin && !strings.HasSuffix(cfg.Listen, ":0") {
+		c.problem("admin", "the same address as listen")
+	}
+	certificates := false
+	if t := cfg.TLS; t != nil {
+		if t.Cert == "" {
+			c.problem("tls.cert", "required")
+		}
+		if t.Key == "" {
+			c.problem("tls.key", "required")
+		}
+		certificates = t.ClientCA != ""
+		c.path(&t.Cert, &t.Key, &t.ClientCA)
+	}
+	c.path(&cfg.Auth.HTPasswd, &cfg.Cache.Path)
+	if cfg.Auth.None && cfg.Auth.HTPasswd != "" {
+		c.problem("auth", "none and htpasswd exclude each other")
+	}
+	if !loopback(cfg.Listen) && !cfg.Auth.None && cfg.Auth.HTPasswd == "" && !certificates {
+		c.problem("listen", "%s is not loopback and clients need no credentials: set auth or tls.clientCA, or say auth: {none: true}", cfg.Listen)
+	}
+	if cfg.Cache.Path == "" {
+		c.problem("cache.path", "empty")
+	}
+	c.oneOf("log.level", cfg.Log.Level, []string{"debug", "info", "warn", "error"})
+	c.oneOf("log.format", cfg.Log.Format, []string{"text", "json"})
+	if len(cfg.Mirrors) == 0 {
+		c.problem("mirrors", "at least one is required")
+	}
+	names, queues := map[string]string{}, map[string]string{} // to the path that has them
+	for i := range cfg.Mirrors {
+		path := fmt.Sprintf("mirrors[%d]", i)
+		c.mirror(path, &cfg.Mirrors[i])
+		for j, name := range cfg.Mirrors[i].Names {
+			at := path + ".names"
+			if c.given(at) {
+				at = fmt.Sprintf("%s[%d]", at, j)
+			}
+			c.unique(at, name, names)
+		}
+		if queue := cfg.Mirrors[i].Events.SQS; queue != "" {
+			c.unique(path+".events.sqs", queue, queues)
+		}
+	}
+}
+
+func (c *checker) mirror(path string, m *Mirror) {
+	if !c.given(path + ".source") {
+		c.problem(path+".source", "required")
+	} else {
+		c.registry(path+".source", &m.Source)
+	}
+	if m.Destination != nil {
+		c.registry(path+".destination", m.Destination)
+		if m.Destination.Registry != "" && m.Destination.Host() == m.Source.Host() {
+			c.problem(path+".destination.registry", "the same registry as source")
+		}
+	}
+	for i, name := range m.Names {
+		if m.Names[i] = strings.ToLower(name); !validHost(m.Names[i]) {
+			c.problem(fmt.Sprintf("%s.names[%d]", path, i), "%q is not a host or host:port", name)
+		}
+	}
+	if len(m.Names) == 0 {
+		if c.given(path + ".names") {
+			c.problem(path+".names", "empty: name a host or leave it out")
+		}
+		for _, r := range []*Registry{&m.Source, m.Destination} {
+			if r != nil && r.Registry != "" {
+				m.Names = append(m.Names, r.Host())
+			}
+		}
+	}
+	c.oneOf(path+".tags.authority", m.Tags.Authority, []string{"source", "destination"})
+	if m.Tags.Authority == "destination" && m.Destination == nil {
+		c.problem(path+".tags.authority", "destination, but the mirror has none")
+	}
+	if m.Tags.TTL == 0 {
+		m.Tags.TTL = -1
+	}
+	if m.Tags.StaleFor == 0 {
+		m.Tags.StaleFor = -1
+	}
+	c.oneOf(path+".blobs", m.Blobs, []string{"proxy"}, "redirect")
+	if m.Events.SQS != "" {
+		c.url(path+".events.sqs", m.Events.SQS, m.Source.Insecure)
+	}
+	c.replication(path+".replication", m)
+}
+
+func (c *checker) replication(path string, m *Mirror) {
+	r := &m.Replication
+	if c.given(path) && m.Destination == nil {
+		c.problem(path, "there is no destination to replicate to")
+	}
+	c.oneOf(path+".destinations", r.Destinations, []string{"own"}, "all")
+	c.oneOf(path+".deletes", r.Deletes, []string{"ignore"}, "propagate")
+	if r.Sweep != 0 {
+		c.problem(path+".sweep", "%v: %s", r.Sweep, notYet)
+	}
+	globs, err := rules.New(r.Rules)
+	c.joined(path, err)
+	r.Set = globs
+	if r.RulesFile == "" {
+		return
+	}
+	c.path(&r.RulesFile)
+	at := path + ".rulesFile"
+	data, err := readFile(r.RulesFile)
+	if err != nil {
+		c.problem(at, "%v", err)
+		return
+	}
+	imported, account, err := rules.ParseECR(data)
+	if err != nil {
+		for _, line := range strings.Split(err.Error(), "\n") {
+			c.problem(at, "%s", line)
+		}
+		return
+	}
+	if account != "" && m.Source.Account != "" && account != m.Source.Account {
+		c.problem(at, "is of registry %s, but source is %s", account, m.Source.Account)
+	}
+	if r.Set = imported; len(r.Rules) > 0 {
+		r.Set = rules.Join(globs, imported)
+	}
+}
+
+// joined reports the problems that package rules found, each of which starts with its path under ours.
+func (c *checker) joined(path string, err error) {
+	if err == nil {
+		return
+	}
+	for _, line := range strings.Split(err.Error(), "\n") {
+		under, text, _ := strings.Cut(line, ": ")
+		c.problem(path+"."+under, "%s", text)
+	}
+}
+
+func (c *checker) listen(path, addr string) {
+	host, port, err := net.SplitHostPort(addr)
+	if err == nil && host != "" && !validHost(strings.TrimSuffix(addr, ":"+port)) && net.ParseIP(host) == nil {
+		err = fmt.Errorf("host %q", host)
+	}
+	if n, perr := strconv.Atoi(port); err != nil || perr != nil || n < 0 || n >= 1<<16 {
+		c.problem(path, "%q is not host:port", addr)
+	}
+}
+
+func (c *checker) unique(path, value string, seen map[string]string) {
+	if first, ok := seen[value]; ok {
+		c.problem(path, "%s is already that of %s", value, first)
+		return
+	}
+	seen[value] = path
+}
+
+// oneOf checks a choice; those that are not built yet are named as such.
+func (c *checker) oneOf(path, value string, choices []string, notBuilt ...string) {
+	switch {
+	case slices.Contains(choices, value):
+	case slices.Contains(notBuilt, value):
+		c.problem(path, "%s: %s", value, notYet)
+	default:
+		known := slices.DeleteFunc(slices.Clone(choices), func(s string) bool { return s == "" })
+		c.problem(path, "%q: want %s", value, strings.Join(known, " or "))
+	}
+}
+
+// path makes relative paths start at the configuration's directory.
+func (c *checker) path(paths ...*string) {
+	for _, p := range paths {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(c.dir, *p)
+		}
+	}
+}

@@ -1,0 +1,162 @@
+// Package config is the configuration file: one YAML document. The comments on the fields below are its reference manual;
+// a key that is not here is refused, and all problems are reported at once with their lines.
+//
+// Values may hold ${NAME}, which becomes that environment variable's value; a variable that is not set is a problem, and
+// $${ stands for ${ itself. Durations are written 30s, 5m or 24h, sizes 500MB or 50GiB. Relative paths start at the
+// configuration file's directory.
+//
+// Limitations: files other than rulesFile are not opened here, and no registry is asked. YAML merge keys are not supported.
+package config
+
+import (
+	"time"
+
+	"github.com/ecr-mirror/ecr-mirror/replicate/rules"
+)
+
+// Config is the whole file.
+type Config struct {
+	// Listen is where the registry listens, as host:port. Default: 127.0.0.1:5000. A host that is not loopback needs
+	// client authentication (auth, or tls.clientCA), or auth.none: true, which says that none is meant.
+	Listen string `yaml:"listen"`
+	// Admin is where /metrics, /healthz, /readyz and /status listen; it never serves the registry. Default: 127.0.0.1:5001.
+	Admin string `yaml:"admin"`
+	// TLS serves the registry over HTTPS. Default: plain HTTP.
+	TLS *TLS `yaml:"tls"`
+	// Auth says who may pull. Default: anybody, which only a loopback listen allows.
+	Auth Auth `yaml:"auth"`
+	// Cache is the local store.
+	Cache Cache `yaml:"cache"`
+	// Mirrors are the upstreams; at least one. The first also answers requests that name no registry.
+	Mirrors []Mirror `yaml:"mirrors"`
+	// Log is what is written to standard error.
+	Log Log `yaml:"log"`
+}
+
+// TLS names PEM files; they are read again when they change.
+type TLS struct {
+	Cert string `yaml:"cert"` // the certificate with its chain; required
+	Key  string `yaml:"key"`  // its private key; required
+	// ClientCA has clients present a certificate that one of these signed. Default: clients need none.
+	ClientCA string `yaml:"clientCA"`
+}
+
+// Auth holds at most one of these.
+type Auth struct {
+	// None says in as many words that anybody who reaches the listener may pull. Default: false.
+	None bool `yaml:"none"`
+	// HTPasswd is a file of users and bcrypt hashes, as htpasswd -B writes it. Default: none.
+	HTPasswd string `yaml:"htpasswd"`
+}
+
+// Cache is the local store.
+type Cache struct {
+	Path string `yaml:"path"` // directory, created if absent. Default: /var/lib/ecr-mirror
+	// Size is the most that the store keeps. Default (0): the smaller of 50GiB and a fifth of the filesystem.
+	Size Size `yaml:"size"`
+}
+
+// Mirror is a source, with the destination that its images are replicated to.
+type Mirror struct {
+	// Names are the registry hosts, as host or host:port, whose pulls it answers; no two mirrors share one.
+	// Default: the hosts of source and destination.
+	Names []string `yaml:"names"`
+	// Source is where images are pushed to; required.
+	Source Registry `yaml:"source"`
+	// Destination is where pulls are served from, and what is replicated to. Default: none, the mirror only caches.
+	Destination *Registry `yaml:"destination"`
+	// Tags says how long an answer about a tag lasts.
+	Tags Tags `yaml:"tags"`
+	// Blobs says how blobs reach the client. Default, and the only way in this version: proxy.
+	Blobs string `yaml:"blobs"`
+	// Replication says what is copied to the destination.
+	Replication Replication `yaml:"replication"`
+	// Events says where pushes at the source are heard of. Default: nowhere, tags are as old as tags.ttl allows.
+	Events Events `yaml:"events"`
+}
+
+// Registry is an ECR registry or any other. It is ECR if its host is one of ECR's, or if type says so.
+type Registry struct {
+	// Registry is the host, as host or host:port. A scheme may stand before it; the default is https://, and http:// needs
+	// a loopback host or insecure: true. Required.
+	Registry string `yaml:"registry"`
+	// Type ecr makes a registry ECR whatever its host. Default: by the host.
+	Type string `yaml:"type"`
+	// RoleARN is assumed for every call (ECR). Default: the process's own identity.
+	RoleARN string `yaml:"roleArn"`
+	// Profile is taken from the AWS shared configuration (ECR). Default: the SDK's choice.
+	Profile string `yaml:"profile"`
+	// Endpoint is the URL of the ECR API: a VPC endpoint or the emulator (ECR). Default: the region's public one.
+	Endpoint string `yaml:"endpoint"`
+	// Region (ECR). Default: as the host says; required for any other host.
+	Region string `yaml:"region"`
+	// Account is the twelve-digit registry id (ECR). Default: as the host says; required for any other host.
+	Account string `yaml:"account"`
+	// Username and PasswordFile log in to a registry that is not ECR. The password is the file's first line.
+	// Default: anonymous.
+	Username     string `yaml:"username"`
+	PasswordFile string `yaml:"passwordFile"`
+	// Insecure allows plain HTTP to a host that is not loopback. Default: false.
+	Insecure bool `yaml:"insecure"`
+}
+
+// Tags says how long an answer about a tag lasts. An explicit 0s reads back as a negative duration, which means the same to
+// registry/mirror.
+type Tags struct {
+	TTL      time.Duration `yaml:"ttl"`      // age at which the authority is asked again. Default: 60s; 0s: ask every time
+	StaleFor time.Duration `yaml:"staleFor"` // greatest age of an answer given while nobody can be asked. Default: 24h; 0s: never
+	// Authority is source or destination: whose word counts. The destination's costs no cross-region call, and lags.
+	// Default: source.
+	Authority string `yaml:"authority"`
+}
+
+// Replication says what is copied to the destination. Without rules and rulesFile everything is.
+type Replication struct {
+	// Rules want images by name; an image is copied if any rule, here or in rulesFile, wants it. Default: none.
+	Rules []rules.Rule `yaml:"rules"`
+	// RulesFile is ECR's replicationConfiguration, as `aws ecr describe-registry` prints it. Default: none.
+	RulesFile string `yaml:"rulesFile"`
+	// Destinations is own: of rulesFile, the part that ends at this mirror's destination is run. Default, and the only
+	// choice in this version: own.
+	Destinations string `yaml:"destinations"`
+	// OnMiss copies what a pull had to take from the source, inside the rules. Default: true.
+	OnMiss bool `yaml:"onMiss"`
+	// Sweep is the time between comparisons of source and destination. Default, and the only value in this version: 0s, off.
+	Sweep time.Duration `yaml:"sweep"`
+	// Deletes is ignore: what is deleted at the source stays. Default, and the only choice in this version: ignore.
+	Deletes string `yaml:"deletes"`
+
+	// Set is all of the rules, for every destination; the part to run is Set.At(Mirror.Own()).
+	Set *rules.Set `yaml:"-"`
+}
+
+// Events says where pushes at the source are heard of.
+type Events struct {
+	// SQS is the URL of the queue that EventBridge's ECR events go to; no two mirrors share one. http:// needs a loopback
+	// host or source.insecure. Default: none.
+	SQS string `yaml:"sqs"`
+}
+
+// Log is what is written to standard error.
+type Log struct {
+	Level  string `yaml:"level"`  // debug, info, warn or error. Default: info
+	Format string `yaml:"format"` // text or json. Default: text
+}
+
+func (c *Config) setDefaults() {
+	*c = Config{Listen: "127.0.0.1:5000", Admin: "127.0.0.1:5001", Cache: Cache{Path: "/var/lib/ecr-mirror"},
+		Log: Log{Level: "info", Format: "text"}}
+}
+
+func (m *Mirror) setDefaults() {
+	*m = Mirror{Tags: Tags{TTL: time.Minute, StaleFor: 24 * time.Hour, Authority: "source"}, Blobs: "proxy",
+		Replication: Replication{Destinations: "own", OnMiss: true, Deletes: "ignore"}}
+}
+
+// Own returns the mirror's destination as ECR's rules name it; the zero value if it is not ECR or absent.
+func (m *Mirror) Own() rules.Destination {
+	if m.Destination == nil || !m.Destination.IsECR() {
+		return rules.Destination{}
+	}
+	return rules.Destination{Region: m.Destination.Region, Account: m.Destination.Account}
+}

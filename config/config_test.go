@@ -1,0 +1,249 @@
+package config_test
+
+import (
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/ecr-mirror/ecr-mirror/config"
+	"github.com/ecr-mirror/ecr-mirror/replicate/rules"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+func env(vars map[string]string) func(string) (string, bool) {
+	return func(name string) (string, bool) { v, ok := vars[name]; return v, ok }
+}
+
+func parse(t *testing.T, name string, vars map[string]string) (*config.Config, error) {
+	t.Helper()
+	data, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return config.Parse(name, data, env(vars))
+}
+
+func TestFull(t *testing.T) {
+	got, err := parse(t, "testdata/full.yaml", map[string]string{"MIRROR_PROFILE": "writer", "STAGE": "prod"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &config.Config{
+		Listen: "0.0.0.0:5000", Admin: "0.0.0.0:5001",
+		TLS:   &config.TLS{Cert: "testdata/tls/tls.crt", Key: "testdata/tls/tls.key", ClientCA: "/etc/ecr-mirror/ca.crt"},
+		Auth:  config.Auth{HTPasswd: "testdata/users"},
+		Cache: config.Cache{Path: "/data/cache", Size: 200 << 30},
+		Log:   config.Log{Level: "debug", Format: "json"},
+		Mirrors: []config.Mirror{{
+			Names: []string{"111122223333.dkr.ecr.us-west-2.amazonaws.com", "images.example.com:5000"},
+			Source: config.Registry{Registry: "111122223333.dkr.ecr.us-west-2.amazonaws.com", RoleARN: "arn:aws:iam::111122223333:role/read",
+				Endpoint: "https://vpce-1.api.ecr.us-west-2.vpce.amazonaws.com", Region: "us-west-2", Account: "111122223333"},
+			Destination: &config.Registry{Registry: "111122223333.dkr.ecr.eu-central-1.amazonaws.com", Profile: "writer", Region: "eu-central-1", Account: "111122223333"},
+			Tags:        config.Tags{TTL: 30 * time.Second, StaleFor: 48 * time.Hour, Authority: "destination"},
+			Blobs:       "proxy",
+			Replication: config.Replication{Rules: []rules.Rule{{Repositories: []string{"team/**", "base-*"}, Exclude: []string{"team/tmp-*"}, Tags: []string{"v*", "stable"}}},
+				RulesFile: "testdata/replication.json", Destinations: "own", Deletes: "ignore"},
+			Events: config.Events{SQS: "https://sqs.eu-central-1.amazonaws.com/111122223333/ecr-prod"},
+		}, {
+			Names: []string{"emulator:5010"},
+			Source: config.Registry{Registry: "http://emulator:5010", Type: "ecr", Region: "us-east-1", Account: "012345678901",
+				Endpoint: "http://emulator:5011", Insecure: true},
+			Tags:        config.Tags{TTL: -1, StaleFor: -1, Authority: "source"},
+			Blobs:       "proxy",
+			Replication: config.Replication{Destinations: "own", OnMiss: true, Deletes: "ignore"},
+		}, {
+			Names:       []string{"127.0.0.1:5020", "registry.example.com"},
+			Source:      config.Registry{Registry: "http://127.0.0.1:5020", Username: "reader", PasswordFile: "testdata/secrets/password"},
+			Destination: &config.Registry{Registry: "registry.example.com"},
+			Tags:        config.Tags{TTL: time.Minute, StaleFor: 24 * time.Hour, Authority: "source"},
+			Blobs:       "proxy",
+			Replication: config.Replication{Destinations: "own", OnMiss: true, Deletes: "ignore"},
+		}},
+	}
+	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(config.Replication{}, "Set")); diff != "" {
+		t.Errorf("config (-want +got):\n%s", diff)
+	}
+	own := rules.Destination{Region: "eu-central-1", Account: "111122223333"}
+	if got := got.Mirrors[0].Own(); got != own {
+		t.Errorf("own destination %v, want %v", got, own)
+	}
+	set := got.Mirrors[0].Replication.Set.At(own)
+	for image, want := range map[string]bool{"team/a/b:v1": true, "team/tmp-1:v1": false, "team/a:dev": false, "prod/x:any": true, "other:v1": false} {
+		repo, tag, _ := strings.Cut(image, ":")
+		if set.Match(repo, tag) != want {
+			t.Errorf("match %s is %v, want %v", image, !want, want)
+		}
+	}
+	if m := got.Mirrors[2]; !m.Replication.Set.At(m.Own()).Match("any", "v1") {
+		t.Error("no rules: want everything")
+	}
+	for i, want := range []bool{true, true, false} {
+		if got.Mirrors[i].Source.IsECR() != want {
+			t.Errorf("mirrors[%d].source is ECR: %v, want %v", i, !want, want)
+		}
+	}
+}
+
+func TestMinimal(t *testing.T) {
+	c, err := config.Load("testdata/minimal.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := c.Mirrors[0]
+	want := []string{"127.0.0.1:5000", "127.0.0.1:5001", "/var/lib/ecr-mirror", "info", "text", m.Source.Host(), m.Destination.Host()}
+	if diff := cmp.Diff(want, append([]string{c.Listen, c.Admin, c.Cache.Path, c.Log.Level, c.Log.Format}, m.Names...)); diff != "" || c.Cache.Size != 0 {
+		t.Errorf("defaults, size %d (-want +got):\n%s", c.Cache.Size, diff)
+	}
+}
+
+// Every problem, in one message, with its line.
+func TestInvalid(t *testing.T) {
+	_, err := parse(t, "testdata/invalid.yaml", nil)
+	var e *config.Error
+	if !errors.As(err, &e) {
+		t.Fatalf("want an *Error, not %v", err)
+	}
+	const golden = "testdata/invalid.golden"
+	if *update {
+		if err := os.WriteFile(golden, []byte(err.Error()+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, ferr := os.ReadFile(golden)
+	if ferr != nil {
+		t.Fatal(ferr)
+	}
+	if diff := cmp.Diff(string(want), err.Error()+"\n"); diff != "" {
+		t.Errorf("problems (-want +got):\n%s", diff)
+	}
+}
+
+func TestProblems(t *testing.T) {
+	const mirrors = "\nmirrors: [{source: {registry: a.example.com}}]\n"
+	for _, tc := range []struct{ name, text, want string }{
+		{"empty", "", "c.yaml:1: empty: at least mirrors is required"},
+		{"comment", "# nothing\n", "c.yaml:1: empty: at least mirrors is required"},
+		{"list", "- a\n", "c.yaml:1: want keys with values"},
+		{"syntax", "a: b\n c: [", "c.yaml:2: mapping values are not allowed in this context"},
+		{"two documents", "listen: 127.0.0.1:1\n---\na: b\n", "c.yaml:2: a second document"},
+		{"null", "listen:" + mirrors, "c.yaml:1: listen: empty: give it a value or leave it out"},
+		{"no mirrors", "mirrors: []", "c.yaml:1: mirrors: at least one is required"},
+		{"no source", "mirrors: [{}]", "c.yaml:1: mirrors[0].source: required"},
+		{"open", "listen: :5000" + mirrors, "c.yaml:1: listen: :5000 is not loopback and clients need no credentials: set auth or tls.clientCA, or say auth: {none: true}"},
+		{"open by intent", "listen: :5000\nauth: {none: true}" + mirrors, ""},
+		{"open to certificates", "listen: :5000\ntls: {cert: a, key: b, clientCA: c}" + mirrors, ""},
+		{"loopback IPv6", "listen: '[::1]:5000'" + mirrors, ""},
+		{"loopback name", "listen: localhost:5000" + mirrors, ""},
+		{"any loopback address", "listen: 127.9.9.9:5000" + mirrors, ""},
+		{"none and htpasswd", "auth: {none: true, htpasswd: f}" + mirrors, "c.yaml:1: auth: none and htpasswd exclude each other"},
+		{"same address", "admin: 127.0.0.1:5000" + mirrors, "c.yaml:1: admin: the same address as listen"},
+		{"dollar", "log: {level: '$${x}'}" + mirrors, `c.yaml:1: log.level: "${x}": want debug or info or warn or error`},
+		{"unclosed variable", "cache: {path: 'a${B'}" + mirrors, `c.yaml:1: cache.path: "${B" is not a variable: want ${NAME}, or $${ for ${ itself`},
+		{"unset variable", "cache: {path: '${A}/${B}'}" + mirrors, "c.yaml:1: cache.path: environment variable B is not set"},
+		{"a lone dollar is itself", "cache: {path: '/a$b$'}" + mirrors, ""},
+		{"anchors", "x: &a [1]" + mirrors, "c.yaml:1: x: unknown key"},
+		{"alias", "cache: {path: &p /data}\nauth: {htpasswd: *p}" + mirrors, ""},
+		{"huge size", "cache: {size: 9000000TiB}" + mirrors, `c.yaml:1: cache.size: size "9000000TiB" is too large`},
+		{"negative duration", "mirrors: [{source: {registry: a.example.com}, tags: {ttl: -1s}}]", `c.yaml:1: mirrors[0].tags.ttl: want a duration like 30s, not "-1s"`},
+		{"same registry", "mirrors: [{source: {registry: a.example.com}, destination: {registry: https://A.example.com}}]",
+			"c.yaml:1: mirrors[0].destination.registry: the same registry as source\nc.yaml:1: mirrors[0].names: a.example.com is already that of mirrors[0].names"},
+		{"same queue", "mirrors:\n- {source: {registry: a.example.com}, events: {sqs: 'https://q/1'}}\n- {source: {registry: b.example.com}, events: {sqs: 'https://q/1'}}",
+			"c.yaml:3: mirrors[1].events.sqs: https://q/1 is already that of mirrors[0].events.sqs"},
+		{"another account's rules", "mirrors:\n- source: {registry: 444455556666.dkr.ecr.us-west-2.amazonaws.com}\n  destination: {registry: a.example.com}\n  replication: {rulesFile: testdata/replication.json}",
+			"c.yaml:4: mirrors[0].replication.rulesFile: is of registry 111122223333, but source is 444455556666"},
+		{"rules file is a directory", "mirrors:\n- source: {registry: a.example.com}\n  destination: {registry: b.example.com}\n  replication: {rulesFile: testdata}",
+			"c.yaml:4: mirrors[0].replication.rulesFile: read testdata: not a regular file"},
+	} {
+		_, err := config.Parse("c.yaml", []byte(tc.text), env(map[string]string{"A": "a"}))
+		got := ""
+		if err != nil {
+			got = err.Error()
+		}
+		if diff := cmp.Diff(tc.want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tc.name, diff)
+		}
+	}
+}
+
+func TestSize(t *testing.T) {
+	for text, want := range map[string]config.Size{"0": 0, "1024": 1024, "5B": 5, "3KB": 3000, "3KiB": 3 << 10, "2 MiB": 2 << 20, "1GB": 1e9, "2TiB": 2 << 40} {
+		var s config.Size
+		if err := s.UnmarshalText([]byte(text)); err != nil || s != want {
+			t.Errorf("%q: %d, %v, want %d", text, s, err, want)
+		}
+	}
+	for _, text := range []string{"", "GiB", "-1", "1.5GiB", "1gib", "9223372036854775808"} {
+		if err := new(config.Size).UnmarshalText([]byte(text)); err == nil {
+			t.Errorf("%q: want an error", text)
+		}
+	}
+}
+
+func TestECRHosts(t *testing.T) {
+	for host, want := range map[string]bool{
+		"111122223333.dkr.ecr.us-west-2.amazonaws.com":          true,
+		"https://111122223333.dkr.ecr.us-west-2.amazonaws.com/": true,
+		"111122223333.dkr-ecr.us-west-2.on.aws":                 true,
+		"111122223333.dkr.ecr-fips.us-east-1.amazonaws.com":     true,
+		"111122223333.dkr.ecr.cn-north-1.amazonaws.com.cn":      true,
+		"111122223333.dkr.ecr.eusc-de-east-1.amazonaws.eu":      true,
+		"public.ecr.aws": false,
+		"111122223333.dkr.ecr.us-west-2.amazonaws.com.evil.example": false,
+		"evil.example/111122223333.dkr.ecr.us-west-2.amazonaws.com": false,
+		"11112222333.dkr.ecr.us-west-2.amazonaws.com":               false,
+	} {
+		if r := (&config.Registry{Registry: host}); r.IsECR() != want {
+			t.Errorf("%s is ECR: %v, want %v", host, !want, want)
+		}
+	}
+}
+
+func TestLoad(t *testing.T) {
+	if _, err := config.Load(filepath.Join(t.TempDir(), "absent.yaml")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("absent file: %v", err)
+	}
+	big := filepath.Join(t.TempDir(), "big.yaml")
+	if err := os.WriteFile(big, make([]byte, 2<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := config.Load(big); err == nil || !strings.Contains(err.Error(), "more than") {
+		t.Errorf("2 MiB of configuration: %v", err)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for _, name := range []string{"full.yaml", "minimal.yaml", "invalid.yaml"} {
+		data, err := os.ReadFile("testdata/" + name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(string(data))
+	}
+	f.Add("mirrors: &a [*a]\n? [x]: y\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		c, err := config.Parse("testdata/f.yaml", []byte(text), env(map[string]string{"STAGE": "x", "MIRROR_PROFILE": "y"}))
+		if err == nil {
+			if len(c.Mirrors) == 0 || c.Mirrors[0].Source.Registry == "" || len(c.Mirrors[0].Names) == 0 || c.Listen == "" {
+				t.Fatalf("accepted: %+v", c)
+			}
+			return
+		}
+		var e *config.Error
+		if !errors.As(err, &e) || len(e.Problems) == 0 || c != nil {
+			t.Fatalf("%v is no list of problems", err)
+		}
+		for _, p := range e.Problems {
+			if p.Line < 1 || p.Text == "" {
+				t.Fatalf("problem without a place: %+v", p)
+			}
+		}
+	})
+}
