@@ -101,11 +101,11 @@ func (q *v2Request) route() (string, handler) {
 			return "upload", pick(map[string]handler{"POST": (*v2Request).startUpload})
 		}
 		return "upload", pick(map[string]handler{"PATCH": (*v2Request).patch, "PUT": (*v2Request).finish, "GET": (*v2Request).uploadStatus, "DELETE": (*v2Request).cancel})
-	case match("/manifests/"):
+	case match("/manifests/") && q.ref != "":
 		return "manifest", pick(map[string]handler{"GET": (*v2Request).getManifest, "HEAD": (*v2Request).getManifest, "PUT": (*v2Request).putManifest, "DELETE": (*v2Request).deleteManifest})
-	case match("/blobs/"):
+	case match("/blobs/") && q.ref != "":
 		return "blob", pick(map[string]handler{"GET": (*v2Request).getBlob, "HEAD": (*v2Request).headBlob})
-	case match("/referrers/"):
+	case match("/referrers/") && q.ref != "":
 		return "referrers", pick(map[string]handler{"GET": (*v2Request).listReferrers})
 	}
 	return "path", nil
