@@ -1,0 +1,382 @@
+package storage_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ecr-mirror/ecr-mirror/registry"
+	"github.com/ecr-mirror/ecr-mirror/registry/registrytest"
+	"github.com/ecr-mirror/ecr-mirror/storage"
+)
+
+func TestManyReadersOneDownload(t *testing.T) {
+	const size = 5<<20 + 123
+	up, _, o, body := upstream(t, size)
+	half := make(chan struct{})
+	up.Body = func(registrytest.Call) *registrytest.Fault { return &registrytest.Fault{At: size / 2, Stall: half} }
+	r := openStore(t, storage.Options{}).Over("m", up)
+	ranges := []registry.Range{registry.Whole, {Offset: 0, Length: 1 << 20}, {Offset: 3 << 20, Length: -1}, {Offset: size - 10, Length: 10}}
+	var wg sync.WaitGroup
+	follow := func() {
+		for i := range 32 {
+			wg.Go(func() {
+				rg := ranges[i%len(ranges)]
+				want, _ := rg.Clip(size)
+				wantSame(t, r, o, rg, body[want.Offset:want.Offset+want.Length])
+			})
+		}
+	}
+	follow()
+	wantBytes(t, r, o, registry.Range{Offset: 0, Length: 1 << 20}, body[:1<<20]) // the fill is under way
+	follow()                                                                     // late joiners
+	close(half)
+	wg.Wait()
+	wantBytes(t, r, o, registry.Whole, body)
+	if diff := cmp.Diff([]string{"open " + o.String()}, up.Calls()); diff != "" {
+		t.Errorf("upstream calls (-want +got):\n%s", diff)
+	}
+}
+
+func wantSame(t *testing.T, r registry.Reader, o registry.Object, rg registry.Range, want []byte) {
+	t.Helper()
+	if got, err := read(t.Context(), r, o, rg); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("read %v: %d bytes, %v; want %d bytes", rg, len(got), err, len(want))
+	}
+}
+
+func TestReaderLeaves(t *testing.T) {
+	const size = 4 << 20
+	up, _, o, body := upstream(t, size)
+	half := make(chan struct{})
+	up.Body = func(registrytest.Call) *registrytest.Fault { return &registrytest.Fault{At: size / 2, Stall: half} }
+	r := openStore(t, storage.Options{}).Over("m", up)
+	ctx, cancel := context.WithCancel(t.Context())
+	c, err := r.Open(ctx, o, registry.Whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(c, make([]byte, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if _, err := io.ReadAll(c); !errors.Is(err, context.Canceled) {
+		t.Errorf("read after cancel: %v", err)
+	}
+	c.Close()
+	close(half)
+	wantBytes(t, r, o, registry.Whole, body)
+	wantCalls(t, up, 1, 0)
+}
+
+// TestFillKeepsLane also shows that nothing else of the caller's context reaches upstream.
+func TestFillKeepsLane(t *testing.T) {
+	up, _, o, body := upstream(t, 100)
+	var got registry.Lane
+	var alive error
+	ctx, cancel := context.WithCancel(registry.WithLane(t.Context(), registry.LaneSweep))
+	r := openStore(t, storage.Options{}).Over("m", openFunc{up, func(c context.Context) { got = registry.LaneOf(c); cancel(); alive = c.Err() }})
+	r.Open(ctx, o, registry.Whole)
+	wantBytes(t, r, o, registry.Whole, body)
+	if got != registry.LaneSweep || alive != nil {
+		t.Errorf("lane %v, context error %v; want sweep and none", got, alive)
+	}
+	wantCalls(t, up, 1, 0)
+}
+
+type openFunc struct {
+	registry.Reader
+	before func(context.Context)
+}
+
+func (f openFunc) Open(ctx context.Context, o registry.Object, r registry.Range) (*registry.Content, error) {
+	f.before(ctx)
+	return f.Reader.Open(ctx, o, r)
+}
+
+func TestTailIsWithheld(t *testing.T) {
+	const size, tail = 1 << 20, 64 << 10
+	for _, sound := range []bool{true, false} {
+		up, _, o, body := upstream(t, size)
+		up.Body = func(registrytest.Call) *registrytest.Fault {
+			return &registrytest.Fault{At: size - 1, Corrupt: !sound, Stall: nil}
+		}
+		if sound {
+			up.Body = nil
+		}
+		r := openStore(t, storage.Options{}).Over("m", up)
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				got, err := read(t.Context(), r, o, registry.Whole)
+				switch {
+				case sound && (err != nil || !bytes.Equal(got, body)):
+					t.Errorf("sound: %d bytes, %v", len(got), err)
+				case !sound && !errors.Is(err, registry.Corrupt):
+					t.Errorf("corrupt: %d bytes, %v; want corrupt", len(got), err)
+				case !sound && len(got) > size-tail:
+					t.Errorf("corrupt: %d bytes left, more than %d", len(got), size-tail)
+				}
+			})
+		}
+		wg.Wait()
+		if !sound { // dropped: asked again, and good now
+			up.Body = nil
+			wantBytes(t, r, o, registry.Whole, body)
+		}
+	}
+}
+
+// TestProbes shows that small closed ranges are answered before the digest is known, except from small blobs.
+func TestProbes(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		size int
+		r    registry.Range
+		want bool
+	}{
+		{"first bytes", 1 << 20, registry.Range{Offset: 0, Length: 2}, true},
+		{"inside the tail", 1 << 20, registry.Range{Offset: 1<<20 - 1000, Length: 51}, true},
+		{"open range in the tail", 1 << 20, registry.Range{Offset: 1<<20 - 1000, Length: -1}, false},
+		{"long closed range", 1 << 20, registry.Range{Offset: 1<<20 - 128<<10, Length: 100 << 10}, false},
+		{"small blob", 1000, registry.Range{Offset: 0, Length: 2}, false},
+		{"small blob whole", 1000, registry.Whole, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				up, _, o, body := upstream(t, tt.size)
+				last := make(chan struct{})
+				up.Body = func(registrytest.Call) *registrytest.Fault {
+					return &registrytest.Fault{At: int64(tt.size - 1), Stall: last}
+				}
+				s := openStore(t, storage.Options{StallTimeout: time.Hour})
+				r := s.Over("m", up)
+				clip, _ := tt.r.Clip(int64(tt.size))
+				want := body[clip.Offset : clip.Offset+clip.Length]
+				c, err := r.Open(t.Context(), o, tt.r)
+				if err != nil {
+					t.Fatal(err)
+				}
+				got := make(chan []byte, 1)
+				go func() { b, _ := io.ReadAll(c); c.Close(); got <- b }()
+				time.Sleep(time.Second)
+				synctest.Wait()
+				select {
+				case b := <-got:
+					if !tt.want || !bytes.Equal(b, want) {
+						t.Errorf("got %d bytes before the digest was known", len(b))
+					}
+					close(last)
+				default:
+					if tt.want {
+						t.Error("nothing before the digest was known")
+					}
+					close(last)
+					if b := <-got; !bytes.Equal(b, want) {
+						t.Errorf("got %d bytes, want %d", len(b), len(want))
+					}
+				}
+				wantBytes(t, r, o, registry.Whole, body)
+				s.Close()
+			})
+		})
+	}
+}
+
+func TestBrokenStreamContinues(t *testing.T) {
+	const size = 3 << 20
+	broken := registry.Errorf(registry.Unavailable, "connection reset")
+	for name, fault := range map[string]registrytest.Fault{
+		"truncated": {At: 1000, Truncate: true},
+		"broken":    {At: 1<<20 + 7, Err: broken},
+		"at once":   {At: 0, Err: broken},
+		"unclassed": {At: size - 5, Err: io.ErrUnexpectedEOF},
+		"stalled":   {At: 70000},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				up, _, o, body := upstream(t, size)
+				up.Body = func(c registrytest.Call) *registrytest.Fault {
+					if c.N == 1 {
+						f := fault
+						if !f.Truncate && f.Err == nil {
+							f.Stall = make(chan struct{}) // of this bubble, never closed
+						}
+						return &f
+					}
+					return nil
+				}
+				s := openStore(t, storage.Options{})
+				start := time.Now()
+				wantBytes(t, s.Over("m", up), o, registry.Whole, body)
+				if d := time.Since(start); d > 25*time.Second {
+					t.Errorf("took %v", d)
+				}
+				want := []string{"open " + o.String(), "open " + o.String() + " " + itoa(fault.At) + "+"}
+				if fault.At == 0 {
+					want[1] = want[0]
+				}
+				if diff := cmp.Diff(want, up.Calls()); diff != "" {
+					t.Errorf("upstream calls (-want +got):\n%s", diff)
+				}
+				s.Close()
+			})
+		})
+	}
+}
+
+// TestDeadUpstream shows that an upstream which stays broken is asked a few times, ever more slowly, and that the fill goes
+// on where it was when somebody asks again.
+func TestDeadUpstream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const size = 3 << 20
+		up, _, o, body := upstream(t, size)
+		down := true
+		var at []time.Duration
+		start := time.Now()
+		up.Before = func(c registrytest.Call) error {
+			at = append(at, time.Since(start))
+			if c.N > 1 && down {
+				return registry.Errorf(registry.Unavailable, "no route to host")
+			}
+			return nil
+		}
+		up.Body = func(c registrytest.Call) *registrytest.Fault {
+			if c.N > 1 {
+				return nil
+			}
+			return &registrytest.Fault{At: 2<<20 + 5, Truncate: true}
+		}
+		s := openStore(t, storage.Options{})
+		r := s.Over("m", up)
+		got, err := read(t.Context(), r, o, registry.Whole)
+		if !errors.Is(err, registry.Unavailable) || !bytes.Equal(got, body[:len(got)]) || len(got) != 2<<20+5 {
+			t.Errorf("read: %d bytes, %v; want unavailable after 2 MiB", len(got), err)
+		}
+		if len(at) != 6 || at[5] < time.Second || at[5] > 10*time.Second {
+			t.Errorf("upstream was asked at %v", at)
+		}
+		down = false
+		up.Forget()
+		wantBytes(t, r, o, registry.Whole, body)
+		calls := up.Calls()
+		if !slices.Equal(calls, []string{"open " + o.String() + " 2097152+"}) {
+			t.Errorf("upstream calls: %q", calls)
+		}
+		s.Close()
+	})
+}
+
+func TestRefusedOpen(t *testing.T) {
+	for _, class := range []registry.Class{registry.NotFound, registry.Denied, registry.Throttled, registry.Unavailable} {
+		up, _, o, body := upstream(t, 100000)
+		release := make(chan struct{})
+		up.Before = func(c registrytest.Call) error {
+			if c.N > 1 {
+				return nil
+			}
+			<-release
+			return registry.Errorf(class, "go away")
+		}
+		r := openStore(t, storage.Options{}).Over("m", up)
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				if _, err := r.Open(t.Context(), o, registry.Whole); registry.ClassOf(err) != class {
+					if got, err := read(t.Context(), r, o, registry.Whole); err != nil || !bytes.Equal(got, body) {
+						t.Errorf("%v: late reader: %d bytes, %v", class, len(got), err)
+					}
+				}
+			})
+		}
+		for up.Count("open") == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		close(release)
+		wg.Wait()
+		wantBytes(t, r, o, registry.Whole, body)
+		if n := up.Count(); n != 2 {
+			t.Errorf("%v: %d upstream calls, want one refused and one sound: %q", class, n, up.Calls())
+		}
+	}
+}
+
+func TestSizeChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		up, _, o, _ := upstream(t, 200000)
+		lying := &sizes{Faulty: up, extra: 1}
+		up.Body = func(c registrytest.Call) *registrytest.Fault {
+			return &registrytest.Fault{At: 1000, Truncate: true}
+		}
+		s := openStore(t, storage.Options{})
+		if got, err := read(t.Context(), s.Over("m", lying), o, registry.Whole); !errors.Is(err, registry.Corrupt) {
+			t.Errorf("read: %d bytes, %v; want corrupt", len(got), err)
+		}
+		s.Close()
+	})
+}
+
+// sizes answers every ranged open with a size that is off.
+type sizes struct {
+	*registrytest.Faulty
+	extra int64
+}
+
+func (s *sizes) Open(ctx context.Context, o registry.Object, r registry.Range) (*registry.Content, error) {
+	c, err := s.Faulty.Open(ctx, o, r)
+	if err == nil {
+		c.From = s
+		if r.Offset > 0 {
+			c.Descriptor.Size += s.extra
+		}
+	}
+	return c, err
+}
+
+func TestSpan(t *testing.T) {
+	const size = 3<<20 + 1
+	up, _, o, body := upstream(t, size)
+	r := openStore(t, storage.Options{}).Over("m", up)
+	for range 3 { // cold, then hot
+		c, err := r.Open(t.Context(), o, registry.Range{Offset: 10, Length: size - 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sp := c.ReadCloser.(registry.Spanner)
+		var got bytes.Buffer
+		for i := 0; ; i++ {
+			if i%3 == 2 { // Read and Span may be mixed
+				io.CopyN(&got, c, 100)
+				continue
+			}
+			f, n, err := sp.Span(t.Context(), 1<<20)
+			if err == io.EOF {
+				break
+			}
+			if err != nil || n < 1 || n > 1<<20 {
+				t.Fatalf("span: %d bytes, %v", n, err)
+			}
+			if _, err := io.CopyN(&got, f, n); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !bytes.Equal(got.Bytes(), body[10:size-10]) {
+			t.Errorf("spans gave %d bytes, want %d", got.Len(), size-20)
+		}
+		if err := errors.Join(c.Close(), c.Close()); err != nil {
+			t.Error(err)
+		}
+	}
+	wantCalls(t, up, 1, 0)
+}
+
+func itoa(n int64) string { return strconv.FormatInt(n, 10) }
