@@ -1,0 +1,87 @@
+package serve
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/ecr-mirror/ecr-mirror/registry"
+)
+
+// manifest answers GET and HEAD of a manifest by tag or digest. A manifest is read and verified before its first byte is
+// sent. Accept and Range are not looked at: a digest has one media type, and a whole answer to a range is allowed.
+func (x *exchange) manifest() error {
+	type answer struct {
+		desc registry.Descriptor
+		body []byte
+	}
+	a, end, err := within(x.ctx, x.patience(), func(ctx context.Context) (a answer, err error) {
+		a.desc.Digest = x.req.Digest
+		if x.req.Tag != "" {
+			if a.desc, err = x.mirror.Reader.Resolve(ctx, x.repo, x.req.Tag); err != nil {
+				return a, err
+			}
+		}
+		o := registry.Object{Repo: x.repo, Kind: registry.Manifest, Digest: a.desc.Digest}
+		switch {
+		case x.r.Method == http.MethodGet:
+			a.desc, a.body, err = read(ctx, x.mirror.Reader, o, registry.MaxManifestSize)
+		case x.req.Tag == "":
+			a.desc, err = x.mirror.Reader.Stat(ctx, o)
+			a.desc.Digest = o.Digest
+		}
+		return a, err
+	})
+	end()
+	if err != nil {
+		return err
+	}
+	x.identify(a.desc)
+	if x.r.Method == http.MethodHead {
+		x.begin(http.StatusOK, a.desc.MediaType, a.desc.Size)
+		return nil
+	}
+	return x.write(a.desc.MediaType, a.body)
+}
+
+// identify sets the headers that name content.
+func (x *exchange) identify(d registry.Descriptor) {
+	h := x.w.Header()
+	h.Set("Docker-Content-Digest", d.Digest.String())
+	h.Set("Etag", `"`+d.Digest.String()+`"`)
+}
+
+// read returns all of an object of at most limit bytes, verified.
+func read(ctx context.Context, r registry.Reader, o registry.Object, limit int64) (registry.Descriptor, []byte, error) {
+	c, err := r.Open(ctx, o, registry.Whole)
+	if err != nil {
+		return registry.Descriptor{}, nil, err
+	}
+	defer c.Close()
+	if c.Descriptor.Size > limit {
+		return registry.Descriptor{}, nil, registry.Errorf(registry.Corrupt, "read %v: %d bytes, more than %d", o, c.Descriptor.Size, limit)
+	}
+	return verified(c, o)
+}
+
+// verified reads all of c, which is o.
+func verified(c *registry.Content, o registry.Object) (registry.Descriptor, []byte, error) {
+	body, err := io.ReadAll(registry.Verify(c, o.Digest, c.Descriptor.Size))
+	if err != nil {
+		return registry.Descriptor{}, nil, fmt.Errorf("read %v: %w", o, err)
+	}
+	d := c.Descriptor
+	d.Digest = o.Digest
+	if o.Kind == registry.Blob {
+		return d, body, nil
+	}
+	if d.MediaType == "" {
+		l, err := registry.ParseManifest("", body)
+		if err != nil {
+			return registry.Descriptor{}, nil, fmt.Errorf("read %v: %w", o, err)
+		}
+		d.MediaType = l.MediaType
+	}
+	return d, body, nil
+}

@@ -1,0 +1,24 @@
+package serve
+
+import "github.com/prometheus/client_golang/prometheus"
+
+type metrics struct {
+	requests *prometheus.CounterVec // by endpoint, tier that answered, class of outcome
+	bytes    *prometheus.CounterVec // of bodies, by tier
+	stale    prometheus.Counter     // tags answered from memory during an outage
+}
+
+func newMetrics() metrics {
+	return metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ecr_mirror_requests_total",
+			Help: "Requests by endpoint, tier that answered, and outcome: ok, client left, or the class of the error."}, []string{"endpoint", "tier", "class"}),
+		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ecr_mirror_served_bytes_total",
+			Help: "Bytes of response bodies by the tier that answered."}, []string{"tier"}),
+		stale: prometheus.NewCounter(prometheus.CounterOpts{Name: "ecr_mirror_stale_answers_total",
+			Help: "Tags answered from memory because no registry could be asked."}),
+	}
+}
+
+func (m metrics) collectors() []prometheus.Collector {
+	return []prometheus.Collector{m.requests, m.bytes, m.stale}
+}
