@@ -105,10 +105,15 @@ func New(opt Options) (*Emulator, error) {
 	return e, nil
 }
 
+// ValidPlace reports whether account and region have the form of AWS's: what Registry takes.
+func ValidPlace(account, region string) bool {
+	return accountRE.MatchString(account) && regionRE.MatchString(region)
+}
+
 // Registry returns the registry of an account in a region, both created when they are new. Names that are no account or
 // region are a mistake of the caller's and panic.
 func (e *Emulator) Registry(account, region string) *Registry {
-	if !accountRE.MatchString(account) || !regionRE.MatchString(region) {
+	if !ValidPlace(account, region) {
 		panic(fmt.Sprintf("ecrtest: no such registry: account %q, region %q", account, region))
 	}
 	e.Credentials(account)

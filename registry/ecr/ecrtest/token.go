@@ -34,6 +34,13 @@ var (
 	errOtherRegion  = errors.New("token of another region")
 )
 
+// Token returns a password for docker login to an account's registries in a region, as GetAuthorizationToken gives it to the
+// account's administrator; the user is AWS.
+func (e *Emulator) Token(account, region string) string {
+	token, _ := e.mintToken(e.principal(e.Credentials(account).AccessKeyID), region)
+	return token
+}
+
 // mintToken returns a password for who in region and when it expires.
 func (e *Emulator) mintToken(who *principal, region string) (string, time.Time) {
 	expires := e.now().Add(tokenLifetime)
