@@ -1,0 +1,455 @@
+package replicate_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/ecr-mirror/ecr-mirror/registry"
+	"github.com/ecr-mirror/ecr-mirror/registry/registrytest"
+	"github.com/ecr-mirror/ecr-mirror/replicate"
+)
+
+// running is Workers at work over places.
+type running struct {
+	places
+	q    *replicate.Queue
+	w    *replicate.Workers
+	log  *bytes.Buffer
+	stop func() error // ends Run and returns its error
+}
+
+// run starts workers; it is called in a synctest bubble.
+func run(t *testing.T, edit func(*replicate.Options)) *running {
+	r := &running{places: newPlaces(), q: newQueue(t), log: new(bytes.Buffer)}
+	o := replicate.Options{Queue: r.q, Concurrency: 2, Logger: slog.New(slog.NewTextHandler(r.log, nil)),
+		Mirrors: map[string]replicate.Mirror{"m": {Source: r.from, Tags: r.from,
+			Destinations: map[string]replicate.Destination{"d": {Writer: r.to, Reader: r.to}}}}}
+	if edit != nil {
+		edit(&o)
+	}
+	r.w = replicate.NewWorkers(o)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	stopped := false
+	r.stop = func() error {
+		if stopped {
+			return nil
+		}
+		stopped = true
+		cancel()
+		return <-done
+	}
+	go func() { done <- r.w.Run(ctx) }()
+	t.Cleanup(func() { must(t, r.stop()) })
+	return r
+}
+
+// settle waits until no job waits, or limit has passed.
+func (r *running) settle(limit time.Duration) {
+	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		synctest.Wait()
+		if r.q.Pending().Waiting() == 0 {
+			return
+		}
+	}
+}
+
+func (r *running) given(t *testing.T) []string {
+	t.Helper()
+	var out []string
+	for j, err := range r.q.Dead(t.Context()) {
+		must(t, err)
+		out = append(out, j.State.String()+" "+j.Err)
+	}
+	return out
+}
+
+func TestWorkers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := run(t, nil)
+		image, other := registrytest.Image(1, 100), registrytest.Index(registrytest.Image(2, 100), registrytest.Image(3, 100))
+		registrytest.Push(t, r.src, "app", "v1", image)
+		registrytest.Push(t, r.src, "app", "", other)
+		r.to.Before = func(c registrytest.Call) error {
+			if c.Op == "put-blob" {
+				time.Sleep(time.Second)
+			}
+			return nil
+		}
+		seen := time.Now().Add(-10 * time.Second)
+		push := registry.Change{Repo: "app", Tag: "v1", Digest: image.Desc.Digest, At: seen}
+		j, _ := replicate.FromChange("m", "d", push)
+		push.Tag, push.Digest = "", other.Desc.Digest
+		j2, _ := replicate.FromChange("m", "d", push)
+		put(t, r.q, j, j2)
+		r.settle(time.Minute)
+		names(t, r.dst, "app", "v1", image)
+		has(t, r.dst, "app", other)
+
+		rec, ok, err := r.q.Receipt(contentJob("app", image.Desc.Digest).Key)
+		if must(t, err); !ok || rec.Found || rec.Bytes == 0 || !rec.SeenAt.Equal(seen) || rec.PullableAt.Sub(seen) != 11*time.Second {
+			t.Errorf("receipt %+v", rec)
+		}
+		put(t, r.q, j) // once more: found, and nothing is added to the lag
+		r.settle(time.Minute)
+		late := j
+		late.Hint, late.SeenAt = d1, time.Now() // an event for an image that the tag does not name any more
+		put(t, r.q, late)
+		r.settle(time.Minute)
+		gone := tagJob("app", "never", d1, seen)
+		put(t, r.q, gone, contentJob("app", d2))
+		r.settle(time.Minute)
+
+		got := gather(t, r.w)
+		lag := "ecr_mirror_replication_lag_seconds destination=d mirror=m "
+		if got[lag+"sum"] < 22 || got[lag+"sum"] > 24 {
+			t.Errorf("sum of lags: %v", got[lag+"sum"])
+		}
+		for name, want := range map[string]float64{
+			lag + "count": 2,
+			"ecr_mirror_job_results_total destination=d mirror=m result=done":       2,
+			"ecr_mirror_job_results_total destination=d mirror=m result=found":      1,
+			"ecr_mirror_job_results_total destination=d mirror=m result=gone":       2,
+			"ecr_mirror_job_results_total destination=d mirror=m result=superseded": 1,
+			"ecr_mirror_queue_given_up_jobs state=dead":                             0,
+			"ecr_mirror_replicated_bytes_total destination=d mirror=m":              float64(rec.Bytes + bytesOf(other)),
+		} {
+			if v, ok := got[name]; !ok || v != want {
+				t.Errorf("%s is %v, want %v", name, v, want)
+			}
+		}
+		must(t, r.stop())
+		if got := strings.Count(r.log.String(), "msg=replicate"); got != 6 {
+			t.Errorf("%d lines in the log, want one per attempt:\n%s", got, r.log)
+		}
+	})
+}
+
+func TestWorkersQueueMetrics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(t)
+		w := replicate.NewWorkers(replicate.Options{Queue: q})
+		j := tagJob("app", "v1", "", time.Time{})
+		put(t, q, j)
+		time.Sleep(90 * time.Second)
+		j.Lane, j.Tag = registry.LaneBackfill, "v2"
+		put(t, q, j)
+		want := map[string]float64{
+			"ecr_mirror_queue_given_up_jobs state=conflict": 0, "ecr_mirror_queue_given_up_jobs state=dead": 0,
+			"ecr_mirror_queue_jobs lane=backfill": 1, "ecr_mirror_queue_oldest_seconds lane=backfill": 0,
+			"ecr_mirror_queue_jobs lane=client": 0, "ecr_mirror_queue_oldest_seconds lane=client": 0,
+			"ecr_mirror_queue_jobs lane=event": 1, "ecr_mirror_queue_oldest_seconds lane=event": 90,
+			"ecr_mirror_queue_jobs lane=sweep": 0, "ecr_mirror_queue_oldest_seconds lane=sweep": 0,
+		}
+		if diff := cmp.Diff(want, gather(t, w)); diff != "" {
+			t.Errorf("metrics (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// gather returns the workers' metrics by name and labels.
+func gather(t *testing.T, w *replicate.Workers) map[string]float64 {
+	t.Helper()
+	reg := prometheus.NewPedanticRegistry()
+	reg.MustRegister(w.Collectors()...)
+	families, err := reg.Gather()
+	must(t, err)
+	out := make(map[string]float64)
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			name := f.GetName()
+			for _, l := range m.GetLabel() {
+				name += " " + l.GetName() + "=" + l.GetValue()
+			}
+			if h := m.GetHistogram(); h != nil {
+				out[name+" count"], out[name+" sum"] = float64(h.GetSampleCount()), h.GetSampleSum()
+				continue
+			}
+			out[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue()
+		}
+	}
+	return out
+}
+
+// bytesOf is what n's blobs weigh.
+func bytesOf(n registrytest.Node) (sum int64) {
+	for _, b := range n.Blobs {
+		sum += b.Desc.Size
+	}
+	for _, c := range n.Children {
+		sum += bytesOf(c)
+	}
+	return sum
+}
+
+func TestWorkersGiveUp(t *testing.T) {
+	image := registrytest.Image(1, 10)
+	layer := image.Blobs[1].Desc.Digest
+	for _, c := range []struct {
+		name    string
+		job     replicate.Job
+		arrange func(*running)
+		want    string
+		puts    int // attempts that reached the tag
+	}{
+		{"unknown mirror", replicate.Job{Key: replicate.Key{Mirror: "old", Destination: "d", Repo: "app", Tag: "v1"}}, nil,
+			`dead mirror "old" is not in the configuration`, 0},
+		{"unknown destination", replicate.Job{Key: replicate.Key{Mirror: "m", Destination: "old", Repo: "app", Tag: "v1"}}, nil,
+			`dead mirror "m" has no destination "old" in the configuration`, 0},
+		{"immutable tag", tagJob("app", "v1", "", time.Time{}), func(r *running) {
+			r.to.Before = registrytest.FailNth("put-manifest", 0, registry.Errorf(registry.Conflict, "tag v1 is immutable"))
+		}, "conflict destination: tag v1 is immutable", 1},
+		{"source blob is missing", contentJob("app", image.Desc.Digest), func(r *running) {
+			r.from.Before = func(c registrytest.Call) error {
+				if c.Op == "open" && c.Object.Digest == layer {
+					return registry.Unknown(c.Object)
+				}
+				return nil
+			}
+		}, "dead source: blob app@" + layer.String() + ": not found", 0},
+		{"destination refuses the manifest", tagJob("app", "v1", "", time.Time{}), func(r *running) {
+			r.to.Before = registrytest.FailNth("put-manifest", 0, registry.Errorf(registry.Invalid, "Invalid JSON syntax"))
+		}, "dead destination: Invalid JSON syntax", 1},
+		{"destination loses a blob", tagJob("app", "v1", "", time.Time{}), func(r *running) { // may pass: it is tried again
+			e := registry.Errorf(registry.Invalid, "layers do not exist")
+			e.Code = "MANIFEST_BLOB_UNKNOWN"
+			r.to.Before = registrytest.FailNth("put-manifest", 0, e)
+		}, "dead destination: layers do not exist", 10},
+		{"denied", tagJob("app", "v1", "", time.Time{}), func(r *running) {
+			r.to.Before = registrytest.FailNth("put-manifest", 0, registry.Errorf(registry.Denied, "no"))
+		}, "dead destination: no", 10},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := run(t, nil)
+				registrytest.Push(t, r.src, "app", "v1", image)
+				if c.arrange != nil {
+					c.arrange(r)
+				}
+				put(t, r.q, c.job)
+				r.settle(4 * time.Hour)
+				if diff := cmp.Diff([]string{c.want}, r.given(t)); diff != "" {
+					t.Errorf("given up (-want +got):\n%s", diff)
+				}
+				if n := r.to.Count("put-manifest"); n != c.puts {
+					t.Errorf("%d attempts to write the tag, want %d", n, c.puts)
+				}
+			})
+		})
+	}
+}
+
+// A registry that is throttled or away for hours delays a job; it does not lose it.
+func TestWorkersOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := run(t, nil)
+		image := registrytest.Image(1, 10)
+		registrytest.Push(t, r.src, "app", "v1", image)
+		back := time.Now().Add(5 * time.Hour)
+		r.from.Before = func(registrytest.Call) error {
+			if time.Now().Before(back) {
+				return registry.Errorf(registry.Unavailable, "503")
+			}
+			return nil
+		}
+		put(t, r.q, tagJob("app", "v1", "", time.Time{}))
+		r.settle(6 * time.Hour)
+		names(t, r.dst, "app", "v1", image)
+		if late := time.Since(back); late > 10*time.Minute+time.Second {
+			t.Errorf("done %v after the source was back", late)
+		}
+		if n := r.from.Count("resolve"); n > 80 { // every 5 to 10 minutes at the end: not hammered
+			t.Errorf("%d calls in five hours", n)
+		}
+	})
+}
+
+// A stop in mid-copy leaves the job pending, uncounted, and the next run completes it.
+func TestWorkersStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := run(t, nil)
+		image := registrytest.Image(1, 10)
+		registrytest.Push(t, r.src, "app", "v1", image)
+		r.from.Body = func(c registrytest.Call) *registrytest.Fault {
+			if c.Object.Kind == registry.Blob {
+				return &registrytest.Fault{At: 1, Stall: make(chan struct{})}
+			}
+			return nil
+		}
+		job := tagJob("app", "v1", "", time.Time{})
+		put(t, r.q, job)
+		synctest.Wait()
+		if n := r.q.Pending().Leased; n != 1 {
+			t.Fatalf("%d jobs are being done", n)
+		}
+		must(t, r.stop())
+		if diff := cmp.Diff([]replicate.Job{job}, all(t, r.q)); diff != "" {
+			t.Errorf("after the stop (-want +got):\n%s", diff)
+		}
+		r.from.Body = nil
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- r.w.Run(ctx) }()
+		r.settle(time.Minute)
+		cancel()
+		must(t, <-done)
+		names(t, r.dst, "app", "v1", image)
+	})
+}
+
+// A copy that stands still is cut and tried again; one that moves, however slowly, is not.
+func TestWorkersNoProgress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := run(t, func(o *replicate.Options) { o.NoProgress = time.Minute })
+		var blobs []int
+		for range 20 {
+			blobs = append(blobs, 10)
+		}
+		slow, stuck := registrytest.Image(1, blobs...), registrytest.Image(2, 10)
+		registrytest.Push(t, r.src, "slow", "v1", slow)
+		registrytest.Push(t, r.src, "stuck", "v1", stuck)
+		var cut atomic.Bool
+		r.from.Body = func(c registrytest.Call) *registrytest.Fault {
+			if c.Repo == "stuck" && c.Object.Kind == registry.Blob && cut.CompareAndSwap(false, true) {
+				return &registrytest.Fault{At: 1, Stall: make(chan struct{})}
+			}
+			return nil
+		}
+		r.to.Before = func(c registrytest.Call) error {
+			if c.Repo == "slow" && c.Op == "put-blob" {
+				time.Sleep(50 * time.Second)
+			}
+			return nil
+		}
+		put(t, r.q, tagJob("slow", "v1", "", time.Time{}), tagJob("stuck", "v1", "", time.Time{}))
+		r.settle(time.Hour)
+		names(t, r.dst, "slow", "v1", slow)
+		names(t, r.dst, "stuck", "v1", stuck)
+		must(t, r.stop())
+		if n := strings.Count(r.log.String(), "no progress for 1m0s"); n != 1 || strings.Count(r.log.String(), "result=unavailable") != 1 {
+			t.Errorf("log:\n%s", r.log)
+		}
+	})
+}
+
+func TestWorkersLane(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := make(chan registry.Lane, 1)
+		r := run(t, func(o *replicate.Options) {
+			m := o.Mirrors["m"]
+			m.Tags = laneReader{m.Tags, asked}
+			o.Mirrors["m"] = m
+		})
+		j := tagJob("app", "v1", "", time.Time{})
+		j.Lane = registry.LaneSweep
+		put(t, r.q, j)
+		if l := <-asked; l != registry.LaneSweep {
+			t.Errorf("the source was asked in lane %v", l)
+		}
+	})
+}
+
+type laneReader struct {
+	registry.Reader
+	asked chan registry.Lane
+}
+
+func (r laneReader) Resolve(ctx context.Context, _, _ string) (registry.Descriptor, error) {
+	r.asked <- registry.LaneOf(ctx)
+	return registry.Descriptor{}, registry.Errorf(registry.NotFound, "no such tag")
+}
+
+func TestWorkersClosedQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(t)
+		done := make(chan error)
+		go func() { done <- replicate.NewWorkers(replicate.Options{Queue: q}).Run(t.Context()) }()
+		synctest.Wait()
+		must(t, q.Close())
+		if err := <-done; err == nil {
+			t.Error("run over a closed queue returned nil")
+		}
+	})
+}
+
+// Many images with common layers, several workers, every tenth call failing one way or the other.
+func TestWorkersMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := run(t, func(o *replicate.Options) { o.Concurrency = 8 })
+		base := registrytest.Image(1000, 50)
+		var images []registrytest.Node
+		for i := range 30 {
+			n := registrytest.Index(base, registrytest.Image(uint64(i), 10))
+			images = append(images, n)
+			registrytest.Push(t, r.src, fmt.Sprintf("app%d", i%3), fmt.Sprintf("v%d", i), n)
+		}
+		fault := func(every int) func(registrytest.Call) error {
+			return func(c registrytest.Call) error {
+				if c.N%every == 0 {
+					return registry.Errorf(registry.Throttled, "fault")
+				}
+				return nil
+			}
+		}
+		r.to.Before, r.to.After, r.from.Before = fault(11), fault(13), fault(17)
+		for i := range images {
+			put(t, r.q, tagJob(fmt.Sprintf("app%d", i%3), fmt.Sprintf("v%d", i), "", time.Time{}))
+		}
+		r.settle(24 * time.Hour)
+		for i, n := range images {
+			names(t, r.dst, fmt.Sprintf("app%d", i%3), fmt.Sprintf("v%d", i), n)
+			has(t, r.dst, fmt.Sprintf("app%d", i%3), n)
+		}
+	})
+}
+
+func TestIntake(t *testing.T) {
+	at := time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		name string
+		c    registry.Change
+		want replicate.Job
+		ok   bool
+	}{
+		{"tag", registry.Change{Repo: "app", Tag: "v1", Digest: d1, At: at}, tagJob("app", "v1", d1, at), true},
+		{"tag alone", registry.Change{Repo: "app", Tag: "v1", At: at}, tagJob("app", "v1", "", at), true},
+		{"digest", registry.Change{Repo: "team/app", Digest: d1}, contentJob("team/app", d1), true},
+		{"delete", registry.Change{Repo: "app", Tag: "v1", Digest: d1, Op: registry.Delete}, replicate.Job{}, false},
+		{"nothing", registry.Change{Repo: "app"}, replicate.Job{}, false},
+		{"repository", registry.Change{Repo: "../../v2", Tag: "v1"}, replicate.Job{}, false},
+		{"bad tag", registry.Change{Repo: "app", Tag: "a b"}, replicate.Job{}, false},
+		{"bad digest", registry.Change{Repo: "app", Tag: "v1", Digest: "sha256:1"}, replicate.Job{}, false},
+	} {
+		got, ok := replicate.FromChange("m", "d", c.c)
+		if diff := cmp.Diff(c.want, got); diff != "" || ok != c.ok {
+			t.Errorf("%s: %v (-want +got):\n%s", c.name, ok, diff)
+		}
+	}
+	j, ok := replicate.FromMiss("m", "d", "app", "v1", d1, at)
+	if diff := cmp.Diff(tagJob("app", "v1", d1, at), j); diff != "" || !ok {
+		t.Errorf("miss: %v (-want +got):\n%s", ok, diff)
+	}
+	if _, ok := replicate.FromMiss("", "d", "app", "v1", d1, at); ok {
+		t.Error("a miss without a mirror became a job")
+	}
+}
+
+func TestErrGoneIsNotFound(t *testing.T) {
+	p := newPlaces()
+	var c replicate.Copier
+	_, err := c.Tag(t.Context(), p.image("app"), "v1")
+	if !errors.Is(err, replicate.ErrGone) || !errors.Is(err, registry.NotFound) {
+		t.Errorf("got %v", err)
+	}
+}
