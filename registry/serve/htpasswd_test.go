@@ -1,0 +1,157 @@
+package serve_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/ecr-mirror/ecr-mirror/registry"
+	"github.com/ecr-mirror/ecr-mirror/registry/serve"
+	"github.com/ecr-mirror/ecr-mirror/registry/wire"
+)
+
+func line(t *testing.T, user, password string) string {
+	h, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return user + ":" + string(h) + "\n"
+}
+
+func write(t *testing.T, path, content string, age time.Duration) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	at := time.Now().Add(-age)
+	if err := os.Chtimes(path, at, at); err != nil { // so that a change shows whatever the file system's resolution is
+		t.Fatal(err)
+	}
+}
+
+// TestHtpasswd holds rules A1 and A2: a Basic challenge on every endpoint, /v2/ first of all, for whatever is not right.
+func TestHtpasswd(t *testing.T) {
+	path := t.TempDir() + "/htpasswd"
+	write(t, path, "# people\n\n"+line(t, "alice", "wonder:land")+line(t, "bob", ""), time.Hour)
+	auth, err := serve.NewHtpasswd(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, func(o *serve.Options) { o.Auth = auth })
+	basic := func(user, password string) []string {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.SetBasicAuth(user, password)
+		return []string{"Authorization", r.Header.Get("Authorization")}
+	}
+	for name, c := range map[string]struct {
+		header []string
+		ok     bool
+	}{
+		"right":          {basic("alice", "wonder:land"), true},
+		"wrong":          {basic("alice", "wonder"), false},
+		"unknown user":   {basic("eve", "wonder:land"), false},
+		"empty (podman)": {basic("", ""), false},
+		"none":           {nil, false},
+		"bearer":         {[]string{"Authorization", "Bearer abc"}, false},
+		"malformed":      {[]string{"Authorization", "Basic %%%"}, false},
+		"long":           {basic("alice", strings.Repeat("x", 5000)), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for range 2 { // the second answer may come from memory
+				for _, p := range []string{"/v2/", "/v2/app/manifests/v1", "/v2/app/blobs/" + w.big.Desc.Digest.String(), "/v2/app/tags/list"} {
+					w.faulty.Forget()
+					a := w.do(t, "GET", p, c.header...)
+					if c.ok {
+						if a.status != 200 {
+							t.Errorf("%s: %d", p, a.status)
+						}
+						continue
+					}
+					want := []string{`Basic realm="ecr-mirror",service="ecr.amazonaws.com"`}
+					if d := cmp.Diff(want, a.header.Values("Www-Authenticate")); a.status != 401 || d != "" || a.code(t) != "UNAUTHORIZED" || w.faulty.Count() != 0 {
+						t.Errorf("%s: %d %s %s", p, a.status, a.body, d)
+					}
+				}
+			}
+		})
+	}
+
+	write(t, path, line(t, "alice", "new"), time.Minute)
+	if a := w.do(t, "GET", "/v2/", basic("alice", "wonder:land")...); a.status != 401 {
+		t.Errorf("old password after a change: %d", a.status)
+	}
+	if a := w.do(t, "GET", "/v2/", basic("alice", "new")...); a.status != 200 {
+		t.Errorf("new password: %d", a.status)
+	}
+	write(t, path, "alice", 0)
+	if a := w.do(t, "GET", "/v2/", basic("alice", "new")...); a.status != 200 {
+		t.Errorf("a broken file: %d, want the last good one kept", a.status)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if a := w.do(t, "GET", "/v2/", basic("alice", "new")...); a.status != 200 {
+		t.Errorf("no file: %d, want the last good one kept", a.status)
+	}
+	if strings.Contains(w.log.String(), "wonder") {
+		t.Error("the log holds a password")
+	}
+}
+
+func TestHtpasswdRefuses(t *testing.T) {
+	path := t.TempDir() + "/htpasswd"
+	if _, err := serve.NewHtpasswd(path, nil); err == nil {
+		t.Error("no file: accepted")
+	}
+	for name, content := range map[string]string{
+		"empty": "", "no hash": "alice\n", "no user": ":x\n", "md5": "alice:$apr1$abc$def\n", "plain": "alice:secret\n", "huge": strings.Repeat("#\n", 1<<20),
+	} {
+		write(t, path, content, 0)
+		if _, err := serve.NewHtpasswd(path, nil); err == nil || strings.Contains(err.Error(), "secret") || registry.ClassOf(err) != registry.Invalid {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestAuthenticator holds what the interface promises to other implementations: whom it is asked about, and how its errors
+// are answered.
+func TestAuthenticator(t *testing.T) {
+	var asked []string
+	var answer error
+	w := newWorld(t, func(o *serve.Options) {
+		o.Auth = authFunc(func(_ *http.Request, mirror, repo string) error {
+			asked = append(asked, mirror+" "+repo)
+			return answer
+		})
+	})
+	w.do(t, "GET", "/v2/")
+	w.do(t, "GET", "/v2/app/manifests/v1")
+	w.do(t, "GET", "/v2/app/manifests/v1?ns=mirror.example")
+	w.do(t, "GET", "/v2/"+other+"/only/second/manifests/v1")
+	w.do(t, "GET", "/v2/app/manifests/v1?ns=unknown.example")
+	want := []string{source + " ", source + " app", source + " app", other + " only/second"}
+	if d := cmp.Diff(want, asked); d != "" {
+		t.Error(d)
+	}
+	for _, c := range []struct {
+		err    error
+		status int
+	}{
+		{registry.Errorf(registry.Denied, "no"), 401},
+		{&registry.Error{Class: registry.Denied, Code: wire.CodeDenied, Err: errDown}, 403},
+		{registry.Errorf(registry.Unavailable, "cannot ask"), 503},
+		{errDown, 500},
+	} {
+		answer = c.err
+		a := w.do(t, "GET", "/v2/app/manifests/v1")
+		if a.status != c.status || (a.header.Get("Www-Authenticate") != "") != (c.status == 401) {
+			t.Errorf("%v: %d %v", c.err, a.status, a.header)
+		}
+	}
+}
