@@ -74,6 +74,12 @@ func (v *view) Stat(ctx context.Context, o registry.Object) (registry.Descriptor
 	return v.up.Stat(ctx, o)
 }
 
+// Has reports whether o is here complete and may be read in the namespace, without asking anybody.
+func (s *Store) Has(namespace string, o registry.Object) bool {
+	_, ok := s.meta.link(place{namespace, o.Repo, o.Kind}, o.Digest)
+	return ok && s.has(key{o.Digest, false})
+}
+
 func (s *Store) has(k key) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
