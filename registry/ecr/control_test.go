@@ -138,10 +138,8 @@ func (c *control) wantCalls(want ...string) {
 func (c *control) registry(change ...func(*Options)) *Registry {
 	c.t.Helper()
 	tr := &http.Transport{}
-	o := Options{Host: host, Endpoint: c.srv.URL, StallTimeout: 5 * time.Second, AWS: &aws.Config{
-		Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "secret", ""),
-		HTTPClient:  &http.Client{Transport: tr},
-	}}
+	o := Options{Host: host, Endpoint: c.srv.URL, StallTimeout: 5 * time.Second, AWS: fixedAWS()}
+	o.AWS.HTTPClient = &http.Client{Transport: tr}
 	for _, f := range change {
 		f(&o)
 	}
@@ -151,6 +149,10 @@ func (c *control) registry(change ...func(*Options)) *Registry {
 	}
 	c.t.Cleanup(func() { tr.CloseIdleConnections(); r.Close() })
 	return r
+}
+
+func fixedAWS() *aws.Config {
+	return &aws.Config{Credentials: credentials.NewStaticCredentialsProvider("AKIDEXAMPLE", "secret", "")}
 }
 
 func wantClass(t *testing.T, err error, class registry.Class, code string) {

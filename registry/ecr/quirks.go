@@ -13,7 +13,7 @@ const (
 	referrerPageSize = 50
 	// Upload parts have 5 to 10 MiB, but the last may be shorter; InitiateLayerUpload says which size it wants. User Guide,
 	// "Amazon ECR service quotas"; the API's model allows 20 MiB.
-	minPartSize, defaultPartSize, maxPartSize = 5 << 20, 10 << 20, 20 << 20
+	defaultPartSize, maxPartSize = 10 << 20, 20 << 20
 	// A layer's URL lives for an hour. It bounds the start of a download, not its end. User Guide, "Amazon ECR interface
 	// VPC endpoints"; X-Amz-Expires of the URL that the AWS CLI reference prints for get-download-url-for-layer.
 	urlLifetime = time.Hour

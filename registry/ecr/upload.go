@@ -61,16 +61,20 @@ func (r *Registry) putBlob(ctx context.Context, repo string, d registry.Descript
 	}
 }
 
+// partSize is what ECR asks for, within what it and the memory here can take.
 func partSize(said int64) int64 {
 	if said <= 0 {
 		return defaultPartSize
 	}
-	return min(max(said, minPartSize), maxPartSize)
+	return min(said, maxPartSize)
 }
 
-// partBuffer lends n bytes until done. Only full-sized buffers are worth keeping.
+// keptBuffer is the size in bytes from which a buffer is worth keeping.
+const keptBuffer = 1 << 20
+
+// partBuffer lends n bytes until done.
 func (r *Registry) partBuffer(n int64) (buf []byte, done func()) {
-	if n < minPartSize {
+	if n < keptBuffer {
 		return make([]byte, n), func() {}
 	}
 	p, _ := r.parts.Get().(*[]byte)
