@@ -111,7 +111,11 @@ func (e *Emulator) serveSQS(w http.ResponseWriter, r *http.Request) {
 	c := &sqsCall{Emulator: e, r: r, who: sig}
 	name := p.operation()
 	if sig.Service == "sts" {
-		e.serveSTS(w, sig, name)
+		q, _ := p.(*queryProtocol)
+		if q == nil {
+			q = &queryProtocol{}
+		}
+		e.serveSTS(w, sig, name, p, q.form.Get("RoleArn"), q.form.Get("RoleSessionName"))
 		return
 	}
 	o, known := sqsOperations()[name]

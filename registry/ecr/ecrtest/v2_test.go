@@ -134,7 +134,7 @@ func TestV2PushAndPull(t *testing.T) {
 	resp, body = v.do("PUT", "/v2/app/manifests/x", []byte(`{"schemaVersion":2}`), "Content-Type", "application/vnd.example")
 	check("schema", resp, body, 405, "Invalid JSON syntax")
 
-	resp, body = v.do("HEAD", "/v2/app/manifests/v1", nil)
+	resp, _ = v.do("HEAD", "/v2/app/manifests/v1", nil)
 	if _, sizes := resp.Header["Sizes"]; resp.StatusCode != 200 || resp.Header.Get("Docker-Content-Digest") != img.Desc.Digest.String() || resp.ContentLength != img.Desc.Size || !sizes {
 		t.Errorf("HEAD: %d %v", resp.StatusCode, resp.Header)
 	}
