@@ -1,6 +1,6 @@
 // Package ecrtest is an Amazon ECR emulator: the control API, the registry v2 plane, the layer host that S3 is for ECR, push
-// events, an SQS that carries them, and two operations of STS. One Emulator holds any number of accounts and regions; its own state is in memory or
-// in a directory. It answers as ECR does where ECR differs from other registries: what it does on purpose is in
+// events, an SQS that carries them, and two operations of STS. One Emulator holds any number of accounts and regions; its own
+// state is in memory or in a directory. It answers as ECR does where ECR differs from other registries: what it does on purpose is in
 // Quirks and in the comments of the function concerned, each with its source.
 //
 //	emu, err := ecrtest.New(ecrtest.Options{})
