@@ -196,3 +196,26 @@ func TestCopyContentGone(t *testing.T) {
 		t.Errorf("missing child: %v", err)
 	}
 }
+
+// A repository that vanishes from the source in mid-copy is not created at the destination once more for it.
+func TestCopyRepositoryGone(t *testing.T) {
+	p := newPlaces()
+	image := registrytest.Image(1, 10)
+	registrytest.Push(t, p.src, "app", "v1", image)
+	registrytest.Push(t, p.dst, "app", "other", registrytest.Image(2, 10))
+	gone := registry.Errorf(registry.NotFound, "repository app: not found")
+	gone.Code = registry.CodeNameUnknown
+	p.from.Before = func(c registrytest.Call) error {
+		if c.Op == "open" && c.Object.Kind == registry.Blob {
+			return gone
+		}
+		return nil
+	}
+	var c replicate.Copier
+	if _, err := c.Content(t.Context(), p.image("app"), image.Desc.Digest); !errors.Is(err, registry.NotFound) {
+		t.Errorf("got %v", err)
+	}
+	if n := p.to.Count("create"); n != 0 {
+		t.Errorf("the repository was created %d times", n)
+	}
+}
