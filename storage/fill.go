@@ -178,21 +178,11 @@ func (f *fill) setFile(file *fillFile, have int64) {
 func (f *fill) allocate(name string) error {
 	s := f.s
 	f.setFile(nil, 0)
-	s.mu.Lock()
-	if f.item != nil { // a partial object that is of no use
-		s.space.unpin(f.item)
-		s.space.drop(f.item)
-		f.item = nil
+	err := f.reserve()
+	for try := 0; try < 100 && errors.Is(err, errNoRoom) && s.committing(); try++ {
+		time.Sleep(10 * time.Millisecond) // what is being committed can be evicted once that is done
+		err = f.reserve()
 	}
-	it, victims, err := s.space.reserve(key{f.digest, true}, f.desc.Size, s.room(), time.Now())
-	if err == nil && time.Now().Before(s.fullUntil) {
-		s.space.drop(it)
-		err = errNoRoom
-	}
-	f.item = it
-	gone := s.forget(victims)
-	s.mu.Unlock()
-	s.remove(gone)
 	if errors.Is(err, errTooLarge) {
 		s.uncached.Add(f.digest, true)
 	}
@@ -205,6 +195,42 @@ func (f *fill) allocate(name string) error {
 	}
 	s.log.Warn("content is not cached", "digest", f.digest, "bytes", f.desc.Size, "error", err)
 	return fmt.Errorf("%w: %w", errUncached, err)
+}
+
+// reserve books the space, in place of a partial object that is of no use.
+func (f *fill) reserve() error {
+	s := f.s
+	s.mu.Lock()
+	if f.item != nil {
+		s.space.unpin(f.item)
+		s.space.drop(f.item)
+		f.item = nil
+	}
+	if time.Now().Before(s.fullUntil) {
+		s.mu.Unlock()
+		return errDiskFull
+	}
+	it, victims, err := s.space.reserve(key{f.digest, true}, f.desc.Size, s.room(), time.Now())
+	f.item = it
+	gone := s.forget(victims)
+	s.mu.Unlock()
+	s.remove(gone)
+	return err
+}
+
+// committing reports whether a fill has all its bytes and only needs to be made durable.
+func (s *Store) committing() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.fills {
+		f.mu.Lock()
+		verified := f.verified
+		f.mu.Unlock()
+		if verified {
+			return true
+		}
+	}
+	return false
 }
 
 // verify compares the digest. On the match the withheld tail is released, before anything is durable.
@@ -346,7 +372,10 @@ func (f *fill) transfer(ctx context.Context) error {
 	return nil
 }
 
-var errDisk = errors.New("write to the store")
+var (
+	errDisk     = errors.New("write to the store")
+	errDiskFull = errors.New("the disk was full a moment ago")
+)
 
 // disk is what a failed write means: on a full disk, that there is no use in starting another fill soon.
 func (f *fill) disk(err error) error {

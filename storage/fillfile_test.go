@@ -1,0 +1,70 @@
+package storage
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+)
+
+func TestFillFile(t *testing.T) {
+	d := digest.FromString("x")
+	for _, tt := range []struct{ size, synced, want int64 }{
+		{0, 0, 0},
+		{10, 5, 0},
+		{10, 10, 10},
+		{segmentSize, segmentSize - 1, 0},
+		{3*segmentSize + 1, 2*segmentSize + 5, 2 * segmentSize},
+		{3*segmentSize + 1, 3 * segmentSize, 3 * segmentSize},
+		{9 * segmentSize, 9 * segmentSize, 9 * segmentSize},
+	} {
+		name := filepath.Join(t.TempDir(), "f")
+		f, err := createFillFile(name, d, tt.size)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.sync(tt.synced); err != nil {
+			t.Fatal(err)
+		}
+		f.close()
+		if f, err = openFillFile(name, d); err != nil {
+			t.Fatal(err)
+		}
+		if got := f.prefix(); got != tt.want || f.size != tt.size {
+			t.Errorf("%d of %d bytes synced: prefix %d of %d, want %d", tt.synced, tt.size, got, f.size, tt.want)
+		}
+		f.close()
+		if _, err := openFillFile(name, digest.FromString("y")); err == nil {
+			t.Error("opened under another digest")
+		}
+	}
+}
+
+func FuzzParseMap(f *testing.F) {
+	d := digest.FromString("x")
+	for _, size := range []int64{0, 10, 20 * segmentSize} {
+		name := filepath.Join(f.TempDir(), "f")
+		ff, err := createFillFile(name, d, size)
+		if err != nil {
+			f.Fatal(err)
+		}
+		ff.close()
+		m, err := os.ReadFile(name + ".map")
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(m)
+		f.Add(m[:len(m)/2])
+	}
+	f.Fuzz(func(t *testing.T, m []byte) {
+		size, segment, bits, err := parseMap(m, d)
+		if err != nil {
+			return
+		}
+		ff := fillFile{size: size, segment: segment, bits: bits}
+		if p := ff.prefix(); p < 0 || p > size {
+			t.Errorf("prefix %d of %d bytes", p, size)
+		}
+	})
+}
