@@ -198,7 +198,7 @@ func testConcurrent(t *testing.T, s Subject) {
 	image := Image(101, 300_000, 1<<20)
 	Push(t, s.Writer, repo, "v1", image)
 	var wg sync.WaitGroup
-	for i := range 12 {
+	for i := range 6 {
 		wg.Go(func() {
 			for j := range image.Blobs {
 				b := image.Blobs[(i+j)%len(image.Blobs)]

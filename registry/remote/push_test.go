@@ -95,6 +95,7 @@ func TestPutBlobFaults(t *testing.T) {
 		{"an answer of no meaning", bytes.NewReader(b.Body), put(202), registry.Unavailable},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel() // a server waits half a second before it closes a connection that it answered early
 			f := newFake(t)
 			f.answer = tt.answer
 			r := f.open(t, remote.Options{})
