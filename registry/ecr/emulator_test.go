@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ecr-mirror/ecr-mirror/registry"
@@ -235,5 +237,41 @@ func TestCatalogAndDelete(t *testing.T) {
 	_, err := r.Open(t.Context(), registry.Object{Repo: "one", Kind: registry.Manifest, Digest: a.Desc.Digest}, registry.Whole)
 	if registry.ClassOf(err) != registry.NotFound {
 		t.Errorf("open after delete: %v", err)
+	}
+}
+
+// With the permissions of AmazonEC2ContainerRegistryPullOnly an image can be pulled; a blob's Stat is Denied.
+func TestPullOnly(t *testing.T) {
+	emu, admin := start(t, ecrtest.Options{})
+	img := registrytest.Image(1, 3000)
+	registrytest.Push(t, admin, "app", "v1", img)
+	puller := emu.Role(account, "puller", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer")
+	tr := &http.Transport{}
+	defer tr.CloseIdleConnections()
+	r, err := ecr.New(t.Context(), ecr.Options{Host: admin.String(), Endpoint: emu.ControlURL(), AWS: &aws.Config{
+		HTTPClient: &http.Client{Transport: tr}, Credentials: credentials.StaticCredentialsProvider{Value: puller}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if _, err := r.Resolve(t.Context(), "app", "v1"); err != nil {
+		t.Error(err)
+	}
+	for _, o := range img.Objects("app") {
+		c, err := r.Open(t.Context(), o, registry.Whole)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := io.ReadAll(c); err != nil || int64(len(b)) != c.Descriptor.Size {
+			t.Errorf("%v: %d bytes, %v", o, len(b), err)
+		}
+		c.Close()
+	}
+	_, err = r.Stat(t.Context(), img.Objects("app")[0])
+	if registry.ClassOf(err) != registry.Denied {
+		t.Errorf("stat of a blob: %v", err)
+	}
+	if err := r.PutManifest(t.Context(), "app", "v2", img.Desc, img.Body); registry.ClassOf(err) != registry.Denied {
+		t.Errorf("put: %v", err)
 	}
 }

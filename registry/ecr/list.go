@@ -108,7 +108,8 @@ func (r *Registry) Repositories(ctx context.Context) iter.Seq2[string, error] {
 }
 
 // Images implements registry.Catalog. Descriptor.Size is 0: ECR tells the size of the layers, not of the manifest. Archived
-// images are left out.
+// images are left out. PushedAt is the image's (DescribeImages, imagePushedAt): a tag moved to an older image may not renew
+// it, so a sweep that must see every tag asks for all images.
 func (r *Registry) Images(ctx context.Context, repo string, since time.Time) iter.Seq2[registry.Image, error] {
 	return pages(fmt.Sprintf("images of %.256s", repo), checkRepo(repo), func(token *string) ([]registry.Image, *string, error) {
 		out, err := call(ctx, r, describeImages, r.api.DescribeImages, &ecr.DescribeImagesInput{RegistryId: r.id(),
