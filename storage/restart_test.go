@@ -124,8 +124,8 @@ func TestInterruptedFillContinues(t *testing.T) {
 // TestInterruptedFillIsNotShared shows that what an interrupted fill left is given out only once the reader's own upstream
 // has answered.
 func TestInterruptedFillIsNotShared(t *testing.T) {
-	up, _, o, _ := upstream(t, 12<<20)
-	dir := halfFill(t, up, o, 9<<20, false)
+	up, _, o, _ := upstream(t, 3<<20)
+	dir := halfFill(t, up, o, 2<<20, false)
 	s := openStore(t, storage.Options{Path: dir})
 	other := registry.Object{Repo: "other", Digest: o.Digest}
 	if _, err := s.Over("m", up).Open(t.Context(), other, registry.Range{Offset: 0, Length: 5}); registry.ClassOf(err) != registry.NotFound {
@@ -136,7 +136,7 @@ func TestInterruptedFillIsNotShared(t *testing.T) {
 // TestDamagedFill damages what an interrupted fill left: no reader gets a complete body of it, and upstream is asked once
 // more, from the start.
 func TestDamagedFill(t *testing.T) {
-	const size = 12 << 20
+	const size = 3 << 20
 	for name, damage := range map[string]func(data, marks string) error{
 		"data":         func(data, _ string) error { return overwrite(data, 5, []byte{1, 2, 3}) },
 		"size":         func(data, _ string) error { return os.Truncate(data, 1<<20) },
@@ -147,7 +147,7 @@ func TestDamagedFill(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			up, _, o, body := upstream(t, size)
-			dir := halfFill(t, up, o, 9<<20, false)
+			dir := halfFill(t, up, o, 2<<20, false)
 			base := filepath.Join(dir, "fills", o.Digest.Algorithm().String()+"-"+o.Digest.Encoded())
 			if err := damage(base+".data", base+".map"); err != nil {
 				t.Fatal(err)
