@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"sync/atomic"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/ecr-mirror/ecr-mirror/config"
+	"github.com/ecr-mirror/ecr-mirror/registry/ecr"
+	"github.com/ecr-mirror/ecr-mirror/registry/serve"
+	"github.com/ecr-mirror/ecr-mirror/replicate"
+	"github.com/ecr-mirror/ecr-mirror/storage"
+)
+
+// app is a configured mirror: all parts, wired and not yet running.
+type app struct {
+	log     *slog.Logger
+	store   *storage.Store
+	queue   *replicate.Queue
+	workers *replicate.Workers
+	events  []part
+	front   part
+	admin   part
+
+	registryAddr, adminAddr net.Addr
+	draining                atomic.Bool
+}
+
+// newApp opens what cfg names: directories, files and listeners, but no upstream. base replaces the SDK's
+// default chain of AWS credentials unless it is nil. The caller calls run or close.
+func newApp(ctx context.Context, cfg *config.Config, base *aws.Config, log *slog.Logger) (_ *app, err error) {
+	a := &app{log: log}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.close())
+		}
+	}()
+	metrics := prometheus.NewRegistry()
+	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if a.store, err = storage.Open(storage.Options{Path: cfg.Cache.Path, Size: int64(cfg.Cache.Size), Logger: log}); err != nil {
+		return nil, err
+	}
+	metrics.MustRegister(a.store.Collectors()...)
+	if a.queue, err = replicate.OpenQueue(filepath.Join(cfg.Cache.Path, "queue.db")); err != nil {
+		return nil, err
+	}
+	limits := ecr.NewLimits()
+	metrics.MustRegister(limits.Collectors()...)
+
+	jobs := make(map[string]replicate.Mirror)
+	var mirrors []serve.Mirror
+	for i := range cfg.Mirrors {
+		m := &cfg.Mirrors[i]
+		w := wiring{name: m.Names[0], store: a.store, queue: a.queue, limits: limits, metrics: metrics, aws: base, log: log}
+		if err := w.connect(ctx, m); err != nil {
+			return nil, fmt.Errorf("mirror %s: %w", w.name, err)
+		}
+		mirrors = append(mirrors, w.front)
+		if w.jobs != nil {
+			jobs[w.name] = *w.jobs
+		}
+		if w.event != nil {
+			a.events = append(a.events, *w.event)
+		}
+	}
+	a.workers = replicate.NewWorkers(replicate.Options{Queue: a.queue, Mirrors: jobs, Logger: log})
+	metrics.MustRegister(a.workers.Collectors()...)
+
+	front, err := newFront(cfg, mirrors, log)
+	if err != nil {
+		return nil, err
+	}
+	metrics.MustRegister(front.Collectors()...)
+	return a, a.listen(cfg, front, metrics)
+}
+
+func newFront(cfg *config.Config, mirrors []serve.Mirror, log *slog.Logger) (*serve.Handler, error) {
+	o := serve.Options{Mirrors: mirrors, Logger: log}
+	if cfg.Auth.HTPasswd != "" {
+		auth, err := serve.NewHtpasswd(cfg.Auth.HTPasswd, log)
+		if err != nil {
+			return nil, err
+		}
+		o.Auth = auth
+	}
+	return serve.New(o), nil
+}
+
+func (a *app) listen(cfg *config.Config, front *serve.Handler, metrics *prometheus.Registry) error {
+	l, err := net.Listen("tcp", cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	a.registryAddr = l.Addr()
+	if cfg.TLS != nil {
+		c, err := tlsConfig(cfg.TLS.Cert, cfg.TLS.Key, cfg.TLS.ClientCA)
+		if err != nil {
+			return errors.Join(err, l.Close())
+		}
+		l = tls.NewListener(l, c)
+	}
+	al, err := net.Listen("tcp", cfg.Admin)
+	if err != nil {
+		return errors.Join(fmt.Errorf("listen for admin: %w", err), l.Close())
+	}
+	a.adminAddr = al.Addr()
+	a.front = listener("registry", l, front, a.log)
+	a.admin = listener("admin", al, adminHandler(metrics, a.notReady), a.log)
+	return nil
+}
+
+// notReady says why the mirror should get no new clients.
+func (a *app) notReady() []string {
+	if a.draining.Load() {
+		return []string{"shutting down"}
+	}
+	return nil
+}
+
+// run serves until ctx ends, then stops front, workers and store in this order: what one stage still needs outlives it.
+func (a *app) run(ctx context.Context) error {
+	a.log.Info("serving", "registry", a.registryAddr.String(), "admin", a.adminAddr.String(), "version", buildVersion())
+	context.AfterFunc(ctx, func() { a.draining.Store(true) })
+	err := runStages(ctx,
+		[]part{a.front},
+		append([]part{{"workers", a.workers.Run}}, a.events...),
+		[]part{{"store", a.store.Run}, a.admin},
+	)
+	return errors.Join(err, a.close())
+}
+
+// close gives back what newApp opened.
+func (a *app) close() error {
+	var errs []error
+	if a.queue != nil {
+		errs = append(errs, a.queue.Close())
+	}
+	if a.store != nil {
+		errs = append(errs, a.store.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/ecr-mirror/ecr-mirror/config"
+	"github.com/ecr-mirror/ecr-mirror/registry"
+	"github.com/ecr-mirror/ecr-mirror/registry/ecr"
+	"github.com/ecr-mirror/ecr-mirror/registry/mirror"
+	"github.com/ecr-mirror/ecr-mirror/registry/serve"
+	"github.com/ecr-mirror/ecr-mirror/replicate"
+	"github.com/ecr-mirror/ecr-mirror/replicate/events"
+	"github.com/ecr-mirror/ecr-mirror/replicate/rules"
+	"github.com/ecr-mirror/ecr-mirror/storage"
+)
+
+// destinationName names a mirror's one destination in the keys of its jobs.
+const destinationName = "destination"
+
+// wiring connects the parts of one mirror. Its name is the namespace of its links and tags in the store and of its jobs: the
+// first of its names, which no other mirror has.
+type wiring struct {
+	name    string
+	store   *storage.Store
+	queue   *replicate.Queue
+	limits  *ecr.Limits
+	metrics *prometheus.Registry
+	aws     *aws.Config // nil: the SDK's default chain
+	log     *slog.Logger
+
+	front serve.Mirror
+	jobs  *replicate.Mirror // nil: there is no destination
+	event *part             // nil: no events
+	rules *rules.Set        // those that end at the destination
+}
+
+func (w *wiring) connect(ctx context.Context, c *config.Mirror) error {
+	src, err := newUpstream(ctx, c.Source, w.aws, w.limits, w.log)
+	if err != nil {
+		return fmt.Errorf("source: %w", err)
+	}
+	source := registry.Named("source", src)
+	tiers := []registry.Reader{source}
+	w.rules = c.Replication.Set.At(c.Own())
+	o := mirror.Options{
+		Name: w.name, Source: source, SourceLister: src, Tags: w.store.Tags(w.name),
+		TTL: c.Tags.TTL, StaleFor: c.Tags.StaleFor, Logger: w.log,
+		Local: func(obj registry.Object) bool { return w.store.Has(w.name, obj) },
+	}
+	if c.Destination != nil {
+		dst, err := newUpstream(ctx, *c.Destination, w.aws, w.limits, w.log)
+		if err != nil {
+			return fmt.Errorf("destination: %w", err)
+		}
+		destination := registry.Named("destination", dst)
+		tiers = []registry.Reader{destination, source}
+		o.Destination, o.DestinationLister = destination, dst
+		if c.Tags.Authority == "destination" {
+			o.Authority = mirror.AuthorityDestination
+		}
+		if c.Replication.OnMiss {
+			o.Missed = w.missed
+		}
+		// The copier reads over the same store: what a pull brought, or is bringing, does not cross regions again.
+		w.jobs = &replicate.Mirror{Source: w.store.Over(w.name, source), Tags: source,
+			Destinations: map[string]replicate.Destination{destinationName: {Writer: dst, Reader: dst}}}
+	}
+	o.Objects = w.store.Over(w.name, registry.Tiers(tiers...))
+	m := mirror.New(o)
+	w.metrics.MustRegister(m.Collectors()...)
+	w.front = serve.Mirror{Names: c.Names, Reader: m, Lister: m}
+	if c.Events.SQS == "" {
+		return nil
+	}
+	client, err := newQueue(ctx, c.Events.SQS, c.Source, w.aws)
+	if err != nil {
+		return err
+	}
+	q := events.NewSQS(events.Options{Client: client, QueueURL: c.Events.SQS, Logger: w.log,
+		Handle: func(ctx context.Context, changes []registry.Change) error {
+			return w.changed(ctx, m, c.Source.Host(), changes)
+		}})
+	w.metrics.MustRegister(q.Collectors()...)
+	w.event = &part{"events of " + w.name, q.Run}
+	return nil
+}
+
+// missed writes the job down before the manifest is served: once it is local, no later pull would report it again.
+func (w *wiring) missed(m mirror.Miss) {
+	if !w.rules.Match(m.Repo, m.Tag) {
+		return
+	}
+	job, ok := replicate.FromMiss(w.name, destinationName, m.Repo, m.Tag, m.Descriptor.Digest, time.Now())
+	if !ok {
+		return
+	}
+	if err := w.queue.Put(context.Background(), job); err != nil {
+		w.log.Error("a missed image will not be replicated", "mirror", w.name, "repository", m.Repo, "tag", m.Tag, "error", err)
+	}
+}
+
+// changed has the tags that moved at the source asked for anew, and writes down the jobs. It returns only when they are on
+// disk, for then the event is acknowledged. An event is a hint: what it says is never believed, only looked into.
+func (w *wiring) changed(ctx context.Context, m *mirror.Mirror, source string, changes []registry.Change) error {
+	var jobs []replicate.Job
+	for _, c := range changes {
+		if c.Registry != source {
+			w.log.Warn("an event of another registry", "mirror", w.name, "registry", c.Registry, "repository", c.Repo)
+			continue
+		}
+		m.Invalidate(c.Repo, c.Tag)
+		if w.jobs == nil || !w.rules.Match(c.Repo, c.Tag) {
+			continue
+		}
+		if j, ok := replicate.FromChange(w.name, destinationName, c); ok {
+			jobs = append(jobs, j)
+		}
+	}
+	if len(jobs) == 0 {
+		return nil
+	}
+	return w.queue.Put(ctx, jobs...)
+}
