@@ -36,6 +36,7 @@ func call[In, Out any](ctx context.Context, r *Registry, api string,
 		b.fine()
 	}
 	r.limits.observe(r.host, api, err, time.Since(start))
+	r.log.DebugContext(ctx, "ecr call", "registry", r.host, "call", api, "duration", time.Since(start), "err", err)
 	if err != nil {
 		return nil, err
 	}

@@ -60,7 +60,7 @@ type Options struct {
 	PutImageRate float64
 
 	Settings RepositorySettings // of repositories that CreateRepository creates
-	Logger   *slog.Logger       // nil: none
+	Logger   *slog.Logger       // one debug line per call; nil: none
 }
 
 // Registry is one ECR registry. It implements registry.Reader, Locator, Lister, Catalog, Writer, Deleter and Provisioner.
