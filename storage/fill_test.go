@@ -20,12 +20,12 @@ import (
 )
 
 func TestManyReadersOneDownload(t *testing.T) {
-	const size = 5<<20 + 123
+	const size = 3<<20 + 123
 	up, _, o, body := upstream(t, size)
 	half := make(chan struct{})
 	up.Body = func(registrytest.Call) *registrytest.Fault { return &registrytest.Fault{At: size / 2, Stall: half} }
 	r := openStore(t, storage.Options{}).Over("m", up)
-	ranges := []registry.Range{registry.Whole, {Offset: 0, Length: 1 << 20}, {Offset: 3 << 20, Length: -1}, {Offset: size - 10, Length: 10}}
+	ranges := []registry.Range{registry.Whole, {Offset: 0, Length: 1 << 20}, {Offset: 2 << 20, Length: -1}, {Offset: size - 10, Length: 10}}
 	var wg sync.WaitGroup
 	follow := func() {
 		for i := range 32 {

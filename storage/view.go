@@ -119,6 +119,10 @@ func (v *view) openBlob(ctx context.Context, o registry.Object, r registry.Range
 		s.mu.Lock()
 		f, started := s.fills[o.Digest], false
 		here := s.space.items[key{o.Digest, false}] != nil
+		if _, ok := s.meta.link(p, o.Digest); ok && f == nil && here { // its fill ended just now
+			s.mu.Unlock()
+			continue
+		}
 		if f == nil && !here {
 			var err error
 			if f, err = s.startFill(ctx, v, o); err != nil {
