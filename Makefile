@@ -20,8 +20,8 @@ run: build ## Serve with CONFIG=ecr-mirror.yaml
 	bin/ecr-mirror serve --config $(CONFIG)
 
 .PHONY: demo
-demo: ## Two emulated regions, a push, its event and the pull, step by step
-	go run ./cmd/ecr-mirror demo
+demo: ## Two emulated regions, a push, its event and the pull; ARGS=--once ends by itself
+	go run ./cmd/ecr-mirror demo $(ARGS)
 
 .PHONY: test
 test: ## Run all tests under the race detector; end-to-end tests need the container clients (CI=true: all of them)

@@ -110,7 +110,7 @@ func (w *wiring) missed(m mirror.Miss) {
 func (w *wiring) changed(ctx context.Context, m *mirror.Mirror, source string, changes []registry.Change) error {
 	var jobs []replicate.Job
 	for _, c := range changes {
-		if c.Registry != source {
+		if !sameRegistry(c.Registry, source) {
 			w.log.Warn("an event of another registry", "mirror", w.name, "registry", c.Registry, "repository", c.Repo)
 			continue
 		}
@@ -126,4 +126,15 @@ func (w *wiring) changed(ctx context.Context, m *mirror.Mirror, source string, c
 		return nil
 	}
 	return w.queue.Put(ctx, jobs...)
+}
+
+// sameRegistry reports whether two hosts name one registry: an ECR registry has several (dual-stack, FIPS), and events name
+// it by account and region.
+func sameRegistry(a, b string) bool {
+	ha, okA := ecr.ParseHost(a)
+	hb, okB := ecr.ParseHost(b)
+	if okA && okB {
+		return ha.Account == hb.Account && ha.Region == hb.Region
+	}
+	return a == b
 }
