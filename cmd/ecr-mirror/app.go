@@ -21,6 +21,9 @@ import (
 	"github.com/ecr-mirror/ecr-mirror/storage"
 )
 
+// freePercent of the cache's filesystem stay free.
+const freePercent = 15
+
 // app is a configured mirror: all parts, wired and not yet running.
 type app struct {
 	log     *slog.Logger
@@ -46,7 +49,7 @@ func newApp(ctx context.Context, cfg *config.Config, base *aws.Config, log *slog
 	}()
 	metrics := prometheus.NewRegistry()
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if a.store, err = storage.Open(storage.Options{Path: cfg.Cache.Path, Size: int64(cfg.Cache.Size), Logger: log}); err != nil {
+	if a.store, err = storage.Open(storage.Options{Path: cfg.Cache.Path, Size: int64(cfg.Cache.Size), FreePercent: freePercent, Logger: log}); err != nil {
 		return nil, err
 	}
 	metrics.MustRegister(a.store.Collectors()...)

@@ -243,8 +243,8 @@ func TestUnknownNames(t *testing.T) {
 func TestSameRegistry(t *testing.T) {
 	const host = "111122223333.dkr.ecr.us-west-2.amazonaws.com"
 	for other, want := range map[string]bool{
-		host: true,
-		"111122223333.dkr-ecr.us-west-2.on.aws":             true,
+		host:                                    true,
+		"111122223333.dkr-ecr.us-west-2.on.aws": true,
 		"111122223333.dkr.ecr-fips.us-west-2.amazonaws.com": true,
 		"111122223333.dkr.ecr.us-east-1.amazonaws.com":      false,
 		"444455556666.dkr.ecr.us-west-2.amazonaws.com":      false,
