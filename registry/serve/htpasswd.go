@@ -29,11 +29,11 @@ type Htpasswd struct {
 	path   string
 	logger *slog.Logger
 	key    []byte        // of the cache's keys, so that memory holds no plain hash of a password
-	decoy  []byte        // compared with when the user is unknown, which then takes as long as a wrong password
 	busy   chan struct{} // bcrypt at most on every processor
 
 	mu       sync.Mutex
 	users    map[string][]byte
+	decoy    []byte // compared with when the user is unknown, which then takes as long as a wrong password
 	modified time.Time
 	size     int64
 	verified map[[sha256.Size]byte]struct{}
@@ -46,10 +46,6 @@ func NewHtpasswd(path string, logger *slog.Logger) (*Htpasswd, error) {
 	}
 	h := &Htpasswd{path: path, logger: logger, key: make([]byte, 32), busy: make(chan struct{}, runtime.GOMAXPROCS(0))}
 	rand.Read(h.key)
-	var err error
-	if h.decoy, err = bcrypt.GenerateFromPassword(h.key, bcrypt.DefaultCost); err != nil {
-		return nil, fmt.Errorf("htpasswd %s: %w", path, err)
-	}
 	if err := h.reload(); err != nil {
 		return nil, err
 	}
@@ -67,6 +63,7 @@ func (h *Htpasswd) Authenticate(r *http.Request, _, _ string) error {
 		h.logger.ErrorContext(r.Context(), "keep the last good htpasswd file", slog.String("error", err.Error()))
 	}
 	hash, known := h.users[user]
+	decoy := h.decoy
 	mac := hmac.New(sha256.New, h.key)
 	fmt.Fprintf(mac, "%d:%s%d:%s%s", len(user), user, len(password), password, hash) // a changed hash is another key
 	id := [sha256.Size]byte(mac.Sum(nil))
@@ -76,7 +73,7 @@ func (h *Htpasswd) Authenticate(r *http.Request, _, _ string) error {
 		return nil
 	}
 	if !known {
-		hash = h.decoy
+		hash = decoy
 	}
 	select {
 	case h.busy <- struct{}{}:
@@ -113,17 +110,25 @@ func (h *Htpasswd) reload() error {
 	if err != nil {
 		return registry.Errorf(registry.Internal, "htpasswd: %w", err)
 	}
-	users, err := parseHtpasswd(b)
+	users, cost, err := parseHtpasswd(b)
 	if err != nil {
 		return registry.Errorf(registry.Invalid, "htpasswd %s: %w", h.path, err)
 	}
-	h.users, h.verified = users, make(map[[sha256.Size]byte]struct{})
+	decoy, err := bcrypt.GenerateFromPassword(h.key, cost)
+	if err != nil {
+		return registry.Errorf(registry.Internal, "htpasswd: %w", err)
+	}
+	h.users, h.decoy, h.verified = users, decoy, make(map[[sha256.Size]byte]struct{})
 	return nil
 }
 
-// parseHtpasswd reads user:hash lines; blank lines and those that begin with # are skipped. Its errors name lines, not hashes.
-func parseHtpasswd(b []byte) (map[string][]byte, error) {
-	users := make(map[string][]byte)
+// maxCost bounds what one guess costs: 2^14 rounds take about a second.
+const maxCost = 14
+
+// parseHtpasswd reads user:hash lines; blank lines and those that begin with # are skipped. cost is that of the costliest
+// hash. Its errors name lines, not hashes.
+func parseHtpasswd(b []byte) (users map[string][]byte, cost int, err error) {
+	users = make(map[string][]byte)
 	n := 0
 	for line := range bytes.Lines(b) {
 		n++
@@ -133,15 +138,20 @@ func parseHtpasswd(b []byte) (map[string][]byte, error) {
 		}
 		user, hash, ok := strings.Cut(s, ":")
 		if !ok || user == "" {
-			return nil, fmt.Errorf("line %d: not user:hash", n)
+			return nil, 0, fmt.Errorf("line %d: not user:hash", n)
 		}
-		if _, err := bcrypt.Cost([]byte(hash)); err != nil {
-			return nil, fmt.Errorf("line %d: not a bcrypt hash, which htpasswd -B makes", n)
+		c, err := bcrypt.Cost([]byte(hash))
+		if err != nil {
+			return nil, 0, fmt.Errorf("line %d: not a bcrypt hash, which htpasswd -B makes", n)
 		}
+		if c > maxCost {
+			return nil, 0, fmt.Errorf("line %d: cost %d is more than %d", n, c, maxCost)
+		}
+		cost = max(cost, c)
 		users[user] = []byte(hash)
 	}
 	if len(users) == 0 {
-		return nil, errors.New("no users")
+		return nil, 0, errors.New("no users")
 	}
-	return users, nil
+	return users, cost, nil
 }

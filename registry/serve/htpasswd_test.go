@@ -110,7 +110,7 @@ func TestHtpasswdRefuses(t *testing.T) {
 		t.Error("no file: accepted")
 	}
 	for name, content := range map[string]string{
-		"empty": "", "no hash": "alice\n", "no user": ":x\n", "md5": "alice:$apr1$abc$def\n", "plain": "alice:secret\n", "huge": strings.Repeat("#\n", 1<<20),
+		"empty": "", "no hash": "alice\n", "no user": ":x\n", "md5": "alice:$apr1$abc$def\n", "plain": "alice:secret\n", "costly": "alice:$2y$15$abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZabcdefg\n", "huge": strings.Repeat("#\n", 1<<20),
 	} {
 		write(t, path, content, 0)
 		if _, err := serve.NewHtpasswd(path, nil); err == nil || strings.Contains(err.Error(), "secret") || registry.ClassOf(err) != registry.Invalid {
