@@ -1,0 +1,148 @@
+package e2e
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/ecr-mirror/ecr-mirror/registry"
+	"github.com/ecr-mirror/ecr-mirror/registry/registrytest"
+)
+
+// image returns an image that runs: it prints text and the architecture. extra random bytes are a second layer.
+func image(t *testing.T, arch, text string, extra int) registrytest.Node {
+	t.Helper()
+	program, err := os.ReadFile(hello[arch])
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := ocispec.Image{
+		Platform: ocispec.Platform{OS: "linux", Architecture: arch},
+		Config:   ocispec.ImageConfig{Entrypoint: []string{"/hello"}, Cmd: []string{text}},
+		RootFS:   ocispec.RootFS{Type: "layers"},
+	}
+	m := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest}
+	n := registrytest.Node{Blobs: []registrytest.Blob{{}}} // the config comes first
+	add := func(name string, body []byte) {
+		plain, packed := layer(t, name, body)
+		b := registrytest.NewBlob(ocispec.MediaTypeImageLayerGzip, packed)
+		n.Blobs = append(n.Blobs, b)
+		m.Layers = append(m.Layers, b.Desc)
+		cfg.RootFS.DiffIDs = append(cfg.RootFS.DiffIDs, digest.FromBytes(plain))
+	}
+	add("hello", program)
+	if extra > 0 {
+		add("random-"+text, registrytest.Bytes(uint64(len(text)), extra))
+	}
+	n.Blobs[0] = registrytest.NewBlob(ocispec.MediaTypeImageConfig, encode(t, cfg))
+	m.Config = n.Blobs[0].Desc
+	n.Body = encode(t, m)
+	n.Desc = registry.DescriptorOf(m.MediaType, n.Body)
+	return n
+}
+
+// multiArch returns an index over image for amd64 and arm64.
+func multiArch(t *testing.T, text string, extra int) registrytest.Node {
+	t.Helper()
+	return registrytest.Index(image(t, "amd64", text, extra), image(t, "arm64", text, extra))
+}
+
+// printed is what a container of an image with that text prints here.
+func printed(text string) string { return text + " " + runtime.GOARCH }
+
+func layer(t *testing.T, name string, body []byte) (plain, packed []byte) {
+	t.Helper()
+	var tarred, zipped bytes.Buffer
+	w := tar.NewWriter(&tarred)
+	err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o755, Size: int64(len(body))})
+	if err == nil {
+		_, err = w.Write(body)
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	z, zipErr := gzip.NewWriterLevel(&zipped, gzip.BestSpeed)
+	if err == nil {
+		err = zipErr
+	}
+	if err == nil {
+		_, err = z.Write(tarred.Bytes())
+	}
+	if err == nil {
+		err = z.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tarred.Bytes(), zipped.Bytes()
+}
+
+func encode(t *testing.T, v any) []byte {
+	t.Helper()
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// push writes n bottom-up to the registry at addr as distribution-spec says ("Pushing blobs", POST then PUT). It is not the
+// project's own client, which is under test.
+func push(t *testing.T, addr, repo, tag string, n registrytest.Node) {
+	t.Helper()
+	base := "http://" + addr + "/v2/" + repo
+	for _, b := range n.Blobs {
+		res := send(t, http.MethodPost, base+"/blobs/uploads/", "", nil, http.StatusAccepted)
+		at, err := res.Request.URL.Parse(res.Header.Get("Location"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		q := at.Query()
+		q.Set("digest", b.Desc.Digest.String())
+		at.RawQuery = q.Encode()
+		send(t, http.MethodPut, at.String(), "application/octet-stream", b.Body, http.StatusCreated)
+	}
+	for _, c := range n.Children {
+		push(t, addr, repo, "", c)
+	}
+	if tag == "" {
+		tag = n.Desc.Digest.String()
+	}
+	send(t, http.MethodPut, base+"/manifests/"+url.PathEscape(tag), n.Desc.MediaType, n.Body, http.StatusCreated)
+}
+
+func send(t *testing.T, method, url, contentType string, body []byte, want int) *http.Response {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if contentType != "" {
+		req.Header.Set("Content-Type", contentType)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close() // only status and headers count
+	if res.StatusCode != want {
+		t.Fatalf("%s %s: %s, want %d", method, url, res.Status, want)
+	}
+	return res
+}
+
+// ref is a reference by digest.
+func ref(name string, n registrytest.Node) string {
+	return strings.Join([]string{name, n.Desc.Digest.String()}, "@")
+}

@@ -1,0 +1,85 @@
+package e2e
+
+import (
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/ecr-mirror/ecr-mirror/registry/registrytest"
+)
+
+// Bytes leave by sendfile, from a complete blob and from one that still grows.
+func TestSendfile(t *testing.T) {
+	t.Parallel()
+	need(t, "root", "strace", "docker-registry")
+	n := image(t, "amd64", "sent", 8<<20)
+	layer := n.Blobs[len(n.Blobs)-1]
+	registry := dockerRegistry(t)
+	push(t, registry, "team/app", "1", n)
+	half := layer.Desc.Size / 2
+	source := newGate(t, registry, &gate{holdFrom: half})
+	m := startMirror(t, nil, plain(registryName, source.addr, ""))
+	if _, err := get("http://" + m.addr + "/v2/team/app/manifests/1"); err != nil {
+		t.Fatal(err)
+	}
+
+	growing := traced(t, m, func() {
+		res, err := open(blobURL(m.addr, "team/app", layer.Desc.Digest))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = res.Body.Close() }() // the fill does not need this reader
+		if _, err := io.CopyN(io.Discard, res.Body, half-1<<20); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if growing < half-1<<20 {
+		t.Errorf("sendfile sent %d bytes of a growing layer, want at least %d", growing, half-1<<20)
+	}
+	source.open()
+	if err := fetch(t, m.addr, "team/app", layer); err != nil {
+		t.Fatal(err)
+	}
+	hot := traced(t, m, func() { fetchAll(t, m, layer) })
+	// The first bytes may leave with the header.
+	if hot < layer.Desc.Size-64<<10 {
+		t.Errorf("sendfile sent %d bytes of a hot layer of %d bytes", hot, layer.Desc.Size)
+	}
+}
+
+func fetchAll(t *testing.T, m *mirror, layer registrytest.Blob) {
+	t.Helper()
+	if err := fetch(t, m.addr, "team/app", layer); err != nil {
+		t.Fatal(err)
+	}
+}
+
+var sendfiles = regexp.MustCompile(`(?m)sendfile(?:64)?\b.*= (\d+)$`)
+
+// traced returns how many bytes m's process sent by sendfile during do.
+func traced(t *testing.T, m *mirror, do func()) (sum int64) {
+	t.Helper()
+	log := filepath.Join(t.TempDir(), "strace")
+	p := start(t, nil, "strace", "-f", "-e", "trace=sendfile", "-o", log, "-p", strconv.Itoa(m.Process.Pid))
+	p.wait(t, "attached", func() bool { return strings.Contains(p.stderr.String(), "attached") })
+	do()
+	_ = p.Process.Signal(syscall.SIGINT) // detaches
+	<-p.done
+	text, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, match := range sendfiles.FindAllStringSubmatch(string(text), -1) {
+		n, err := strconv.ParseInt(match[1], 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sum += n
+	}
+	return sum
+}
