@@ -117,3 +117,34 @@ func TestAnotherUpstreamsRefusal(t *testing.T) {
 	}
 	wantCalls(t, friend, 1, 1)
 }
+
+// TestAnotherRepositorysRefusal is the same within one view: a repository that lacks the blob does not hide another that has it.
+func TestAnotherRepositorysRefusal(t *testing.T) {
+	up, _, o, body := upstream(t, 200000)
+	lacks := registry.Object{Repo: "lacks", Digest: o.Digest}
+	joined, asked := make(chan struct{}), make(chan struct{})
+	up.Before = func(c registrytest.Call) error {
+		if c.Op == "open" && c.Object == lacks {
+			close(asked)
+			<-joined
+		}
+		return nil
+	}
+	up.After = func(c registrytest.Call) error {
+		if c.Op == "stat" {
+			close(joined)
+		}
+		return nil
+	}
+	r := openStore(t, storage.Options{}).Over("m", up)
+	refused := make(chan error)
+	go func() {
+		_, err := r.Open(t.Context(), lacks, registry.Whole)
+		refused <- err
+	}()
+	<-asked
+	wantBytes(t, r, o, registry.Whole, body)
+	if err := <-refused; !errors.Is(err, registry.NotFound) {
+		t.Errorf("starter: %v, want not found", err)
+	}
+}

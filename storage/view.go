@@ -160,8 +160,8 @@ func (v *view) openBlob(ctx context.Context, o registry.Object, r registry.Range
 			continue
 		case err == nil && !started:
 			s.metrics.coalesced.Inc()
-		case err != nil && f.starter != v && registry.ClassOf(err) != registry.Invalid:
-			continue // that other upstream's refusal says nothing about ours
+		case err != nil && (f.starter != v || f.origin != p) && registry.ClassOf(err) != registry.Invalid:
+			continue // a refusal of another upstream, or of another repository there, says nothing about ours
 		}
 		return c, err
 	}
