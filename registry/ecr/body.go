@@ -69,7 +69,7 @@ func (b *layerBody) skip(n int64) error {
 // Close ends the download.
 func (b *layerBody) Close() error {
 	if b.left == 0 {
-		io.CopyN(io.Discard, b.body, 1) // the end, so that the connection can be used again
+		b.read(make([]byte, 1)) // the end, so that the connection can be used again
 	}
 	err := b.body.Close()
 	b.cancel(context.Canceled)

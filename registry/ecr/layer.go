@@ -84,10 +84,11 @@ func (r *Registry) getLayer(ctx context.Context, cancel context.CancelCauseFunc,
 	if ranged {
 		req.Header.Set("Range", rangeHeader(rg))
 	}
-	// A layer host that neither answers nor fails is given up after the same time as one that stops sending.
+	// A layer host that neither answers nor fails is given up after the same time as one that stops sending. An answer's
+	// reason is a part of it.
 	stall := time.AfterFunc(r.stall, func() { cancel(errStalled) })
 	resp, err := r.layers.Do(req)
-	stall.Stop()
+	defer stall.Stop()
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
@@ -100,6 +101,7 @@ func (r *Registry) getLayer(ctx context.Context, cancel context.CancelCauseFunc,
 		resp.Body.Close()
 		return nil, err
 	}
+	stall.Stop() // the body has its own
 	c.From = r
 	body := &layerBody{ctx: ctx, cancel: cancel, body: resp.Body, left: c.Range.Length, stall: r.stall}
 	c.ReadCloser = body

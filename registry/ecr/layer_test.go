@@ -249,6 +249,51 @@ func TestStall(t *testing.T) {
 	})
 }
 
+// A layer host that answers and then says nothing more is given up: within the reason of a refusal, and within the end that
+// Close looks for.
+func TestStallAroundTheBody(t *testing.T) {
+	for _, tc := range []struct {
+		status int
+		body   string
+		class  registry.Class
+	}{{403, "", registry.Denied}, {503, "", registry.Unavailable}, {500, "", registry.Unavailable}, {206, "0123456789", registry.Internal}} {
+		synctest.Test(t, func(t *testing.T) {
+			host := hush{tc.status, tc.body}
+			r, err := New(t.Context(), Options{Host: "111122223333.dkr.ecr.us-west-2.amazonaws.com", AWS: fixedAWS(), HTTPClient: &http.Client{Transport: host}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			o := object(registrytest.NewBlob("x", registrytest.Bytes(1, 100)).Desc, registry.Blob)
+			u := layerURL{"https://layers.example/x", time.Now().Add(time.Hour), time.Now().Add(time.Hour)}
+			r.urls.put(o, u)
+			start := time.Now()
+			c, err := r.get(t.Context(), o, u, registry.Range{Offset: 0, Length: 10})
+			if err == nil {
+				readAll(t, c, nil)
+			} else if registry.ClassOf(err) != tc.class {
+				t.Errorf("%d: %v, want %v", tc.status, err, tc.class)
+			}
+			if d := time.Since(start); d != 20*time.Second {
+				t.Errorf("%d: ended after %v", tc.status, d)
+			}
+		})
+	}
+}
+
+// hush answers with a body that never ends.
+type hush struct {
+	status int
+	body   string
+}
+
+func (h hush) RoundTrip(req *http.Request) (*http.Response, error) {
+	pr, pw := io.Pipe()
+	context.AfterFunc(req.Context(), func() { pr.CloseWithError(context.Cause(req.Context())) })
+	go pw.Write([]byte(h.body))
+	header := http.Header{"Content-Range": {"bytes 0-9/100"}}
+	return &http.Response{StatusCode: h.status, Status: http.StatusText(h.status), ContentLength: -1, Body: pr, Request: req, Header: header}, nil
+}
+
 func TestConcurrentOpensShareOneURL(t *testing.T) {
 	b := registrytest.NewBlob("x", registrytest.Bytes(1, 5000))
 	l := newLayers(t, serveBytes(b.Body))
