@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"testing"
+	"testing/iotest"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -86,6 +87,7 @@ func TestPutBlobFails(t *testing.T) {
 		"body too long":      {[]step{begin, all}, io.MultiReader(bytes.NewReader(b.Body), bytes.NewReader([]byte{1})), registry.Corrupt, ""},
 		"other bytes":        {[]step{begin, all}, bytes.NewReader(registrytest.Bytes(2, 1000)), registry.Corrupt, ""},
 		"body fails":         {[]step{begin}, io.MultiReader(bytes.NewReader(b.Body[:10]), failingReader{}), registry.Unavailable, ""},
+		"body is cut":        {[]step{begin}, io.MultiReader(bytes.NewReader(b.Body[:10]), iotest.ErrReader(io.ErrUnexpectedEOF)), registry.Unavailable, ""},
 		"part keeps failing": {[]step{begin, failing, failing, failing}, nil, registry.Unavailable, ""},
 		"out of step": {[]step{begin, part(&got, 0, 999, excWith("InvalidLayerPartException", fields{"lastValidByteReceived": 17}))}, nil,
 			registry.Unavailable, codeBlobUploadInvalid},
