@@ -67,6 +67,19 @@ func TestEventReplicates(t *testing.T) {
 	})
 }
 
+// A tag made at the source, of an image that is local and at the destination already, gets there by its first pull.
+func TestRetagReplicates(t *testing.T) {
+	r := newRig(t, "")
+	img := registrytest.Image(1, 1<<20)
+	for _, tag := range []string{"v1", "v2"} {
+		r.seed("app", tag, img)
+		if err := r.pulled("app", tag); err != nil {
+			t.Fatal(err)
+		}
+		r.eventually("app:"+tag+" at the destination", func() bool { return r.replicated("app", tag, img) })
+	}
+}
+
 func TestOutages(t *testing.T) {
 	r := newRig(t, "  tags: {ttl: 0s}\n")
 	img, other, third := registrytest.Image(1, 1<<20), registrytest.Image(2, 1<<20), registrytest.Image(3, 1<<20)

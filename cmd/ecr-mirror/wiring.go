@@ -91,18 +91,20 @@ func (w *wiring) connect(ctx context.Context, c *config.Mirror) error {
 	return nil
 }
 
-// missed writes the job down before the manifest is served: once it is local, no later pull would report it again.
-func (w *wiring) missed(m mirror.Miss) {
+// missed writes the job down before the manifest is served: no later pull may report it again.
+func (w *wiring) missed(m mirror.Miss) error {
 	if !w.rules.Match(m.Repo, m.Tag) {
-		return
+		return nil
 	}
 	job, ok := replicate.FromMiss(w.name, destinationName, m.Repo, m.Tag, m.Descriptor.Digest, time.Now())
 	if !ok {
-		return
+		return nil
 	}
-	if err := w.queue.Put(context.Background(), job); err != nil {
-		w.log.Error("a missed image will not be replicated", "mirror", w.name, "repository", m.Repo, "tag", m.Tag, "error", err)
+	err := w.queue.Put(context.Background(), job)
+	if err != nil {
+		w.log.Error("a missed image is not replicated yet", "mirror", w.name, "repository", m.Repo, "tag", m.Tag, "error", err)
 	}
+	return err
 }
 
 // changed has the tags that moved at the source asked for anew, and writes down the jobs. It returns only when they are on

@@ -14,7 +14,8 @@
 // call, which no caller's leaving cancels. Events only invalidate; they never install a digest.
 //
 // Limitations: that no upstream can be reached is learned from resolves alone, so an outage that only pulls by digest have
-// met is not noticed here. A tag whose digest another tag already brought to the local store is not reported as missed.
+// met is not noticed here. What was reported of a tag is known for as long as the process runs; a manifest that is pulled by
+// digest alone is reported only when its bytes come from the source, so a crash right then, or a client that leaves, loses it.
 package mirror
 
 import (
@@ -46,10 +47,10 @@ type TagStore interface {
 	Delete(repo, tag string) error
 }
 
-// Miss is a manifest that a pull had to take from the source.
+// Miss is a manifest that a pull opened and that the destination may lack, or lack under this tag.
 type Miss struct {
 	Repo       string
-	Tag        string // the tag that was last resolved to it; "" if none was
+	Tag        string // one that was resolved to it; "" if none was
 	Descriptor registry.Descriptor
 }
 
@@ -74,8 +75,10 @@ type Options struct {
 	// Local reports whether the store has o complete. With it, a manifest is refused (Unavailable) while no upstream can
 	// be reached unless its content is local, for some clients stay with the registry that gave them the manifest.
 	Local func(o registry.Object) bool
-	// Missed is told of every manifest that was opened from the source while there is a destination. It must not block.
-	Missed func(Miss)
+	// Missed is told, while there is a destination, of every manifest that is opened from the source, and of every tag that the
+	// source said names another manifest than before, once, when that manifest is opened: wherever it comes from, after a
+	// restart anew. Resolves alone are not reported. An error has the tag reported again by the next pull. The pull waits for it.
+	Missed func(Miss) error
 
 	Logger *slog.Logger     // nil: silent
 	Now    func() time.Time // nil: time.Now

@@ -28,21 +28,39 @@ func (m *Mirror) Open(ctx context.Context, o registry.Object, r registry.Range) 
 		return nil, err
 	}
 	trace := registry.TraceOf(ctx)
+	fromSource := same(c.From, m.opts.Source)
 	switch {
-	case same(c.From, m.opts.Source):
+	case fromSource:
 		trace.SetTier("source")
-		if o.Kind == registry.Manifest && m.opts.Destination != nil {
-			m.metrics.missed.Inc()
-			if m.opts.Missed != nil {
-				m.opts.Missed(Miss{Repo: o.Repo, Tag: m.tags.tagOf(o), Descriptor: c.Descriptor})
-			}
-		}
 	case same(c.From, m.opts.Destination):
 		trace.SetTier("destination")
 	case trace.Tier() == "":
 		trace.SetTier("local")
 	}
+	if o.Kind == registry.Manifest && m.opts.Destination != nil {
+		m.report(o, c.Descriptor, fromSource)
+	}
 	return c, nil
+}
+
+// report tells Missed of each tag that the source said names o and that it has not been told of, wherever the bytes come from:
+// the destination may lack the tag. Bytes from the source are a report in any case.
+func (m *Mirror) report(o registry.Object, d registry.Descriptor, fromSource bool) {
+	if fromSource {
+		m.metrics.missed.Inc()
+	}
+	if m.opts.Missed == nil {
+		return
+	}
+	owed := m.tags.owed(o)
+	if len(owed) == 0 && fromSource {
+		owed = []string{m.tags.tagOf(o)}
+	}
+	for _, tag := range owed {
+		if m.opts.Missed(Miss{Repo: o.Repo, Tag: tag, Descriptor: d}) != nil {
+			m.tags.owe(o.Repo, tag)
+		}
+	}
 }
 
 // same compares readers of any type; == would panic on those that cannot be compared.

@@ -54,7 +54,7 @@ func TestMissed(t *testing.T) {
 	for _, cacheOnly := range []bool{false, true} {
 		var missed []mirror.Miss
 		o := mirror.Options{Objects: registry.Tiers(disk, destination, source), Source: source, Destination: destination,
-			Missed: func(m mirror.Miss) { missed = append(missed, m) }}
+			Missed: func(m mirror.Miss) error { missed = append(missed, m); return nil }}
 		if cacheOnly {
 			o.Destination = nil
 		}

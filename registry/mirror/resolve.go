@@ -86,7 +86,7 @@ func (m *Mirror) lookup(ctx context.Context, repo, tag string) outcome {
 	now := m.opts.Now()
 	switch {
 	case o.err == nil:
-		m.tags.learned(repo, tag, o.desc, now, now.Add(o.life), generation)
+		m.tags.learned(repo, tag, o.desc, o.tier == m.source.name, now, now.Add(o.life), generation)
 	case registry.ClassOf(o.err) == registry.NotFound:
 		m.tags.gone(repo, tag, now.Add(m.opts.NegativeTTL), generation)
 	}

@@ -2,16 +2,21 @@ package mirror
 
 import (
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/ecr-mirror/ecr-mirror/registry"
 )
 
-const tagEntries = 1 << 16 // tags in memory, some 300 bytes each; the least recently asked leaves first
+const (
+	tagEntries = 1 << 16 // tags in memory, some 400 bytes each; the least recently asked leaves first
+	tagsOfOne  = 16      // tags remembered of one manifest: those last resolved to it
+)
 
 // tags is what is known of tags. An answer loaded from the store is never fresh, only the last known one: events may have
 // been missed while the process was down.
@@ -21,7 +26,7 @@ type tags struct {
 
 	mu     sync.Mutex
 	known  *simplelru.LRU[string, entry]
-	byHash *simplelru.LRU[string, string] // repo@digest -> the tag last resolved to it
+	byHash *simplelru.LRU[string, []string] // repo@digest -> the tags last resolved to it, the latest at the end
 }
 
 type entry struct {
@@ -30,11 +35,14 @@ type entry struct {
 	freshUntil time.Time
 	goneUntil  time.Time
 	generation uint64 // counts invalidations: an answer asked for before one is not fresh
+
+	atSource digest.Digest // what the source last said; "": nothing
+	reported digest.Digest // what was last reported of the tag
 }
 
 func newTags(store TagStore, log *slog.Logger) *tags {
 	known, err := simplelru.NewLRU[string, entry](tagEntries, nil)
-	byHash, err2 := simplelru.NewLRU[string, string](tagEntries, nil)
+	byHash, err2 := simplelru.NewLRU[string, []string](tagEntries, nil)
 	if err != nil || err2 != nil {
 		panic("mirror: tag cache of no size") // unreachable: its only error is a size below 1
 	}
@@ -42,6 +50,8 @@ func newTags(store TagStore, log *slog.Logger) *tags {
 }
 
 func tagKey(repo, tag string) string { return repo + ":" + tag }
+
+func hashKey(repo string, d digest.Digest) string { return repo + "@" + d.String() }
 
 // get returns what memory knows; the zero entry is nothing.
 func (t *tags) get(repo, tag string) entry {
@@ -62,9 +72,9 @@ func (t *tags) last(repo, tag string) (registry.Descriptor, time.Time, bool) {
 	return t.store.Load(repo, tag)
 }
 
-// learned remembers an answer that was asked for in generation, as fresh until then. If an event came since, the answer may
-// be older than the event: it is never fresh and replaces nothing.
-func (t *tags) learned(repo, tag string, d registry.Descriptor, at, until time.Time, generation uint64) {
+// learned remembers an answer, the source's or another's, that was asked for in generation, as fresh until then. If an event
+// came since, the answer may be older than the event: it is never fresh and replaces nothing.
+func (t *tags) learned(repo, tag string, d registry.Descriptor, source bool, at, until time.Time, generation uint64) {
 	t.mu.Lock()
 	e, _ := t.known.Get(tagKey(repo, tag))
 	if e.generation != generation {
@@ -75,8 +85,13 @@ func (t *tags) learned(repo, tag string, d registry.Descriptor, at, until time.T
 		until = time.Time{}
 	}
 	e.desc, e.at, e.freshUntil, e.goneUntil = d, at, until, time.Time{}
+	if source {
+		e.atSource = d.Digest
+	}
 	t.known.Add(tagKey(repo, tag), e)
-	t.byHash.Add(repo+"@"+d.Digest.String(), tag)
+	names, _ := t.byHash.Get(hashKey(repo, d.Digest))
+	names = append(slices.DeleteFunc(names, func(n string) bool { return n == tag }), tag)
+	t.byHash.Add(hashKey(repo, d.Digest), names[max(0, len(names)-tagsOfOne):])
 	t.mu.Unlock()
 	if t.store != nil {
 		if err := t.store.Save(repo, tag, d, at); err != nil {
@@ -128,6 +143,35 @@ func (t *tags) invalidate(repo, tag string) []string {
 func (t *tags) tagOf(o registry.Object) string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	tag, _ := t.byHash.Get(o.Repo + "@" + o.Digest.String())
-	return tag
+	names, _ := t.byHash.Get(hashKey(o.Repo, o.Digest))
+	if len(names) == 0 {
+		return ""
+	}
+	return names[len(names)-1]
+}
+
+// owed returns the tags of which the source last said that they name the object, and of which that has not been reported. From
+// now on it has.
+func (t *tags) owed(o registry.Object) (owed []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	names, _ := t.byHash.Get(hashKey(o.Repo, o.Digest))
+	for _, tag := range names {
+		if e, _ := t.known.Get(tagKey(o.Repo, tag)); e.atSource == o.Digest && e.reported != o.Digest {
+			e.reported = o.Digest
+			t.known.Add(tagKey(o.Repo, tag), e)
+			owed = append(owed, tag)
+		}
+	}
+	return owed
+}
+
+// owe takes back that a tag has been reported.
+func (t *tags) owe(repo, tag string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e, ok := t.known.Get(tagKey(repo, tag)); ok {
+		e.reported = ""
+		t.known.Add(tagKey(repo, tag), e)
+	}
 }
