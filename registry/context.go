@@ -31,6 +31,13 @@ func LaneOf(ctx context.Context) Lane {
 	return l
 }
 
+type doubtKey struct{}
+
+// WithDoubt has Tiers ask r last: it was caught with wrong bytes of what the context is used to ask for.
+func WithDoubt(ctx context.Context, r Reader) context.Context {
+	return context.WithValue(ctx, doubtKey{}, r)
+}
+
 // Trace collects what an access log wants to know of a read. Safe for concurrent use.
 type Trace struct {
 	tier atomic.Pointer[string]

@@ -3,12 +3,14 @@ package registry
 import (
 	"context"
 	"fmt"
+	"reflect"
+	"slices"
 )
 
 // Tiers asks readers in order: a nearer or cheaper place first. It moves on after NotFound, Denied, Throttled, Unavailable
 // and Corrupt, so that one broken place does not hide another that works. Absence is never invented: the answer is
 // NotFound only if every tier said so; else it is the first other error, with its tier's name. A tier's name is its
-// String method; see Named.
+// String method; see Named. A tier that WithDoubt names is asked last.
 //
 // Meant for immutable objects. Resolve follows the same order, which for tags is a policy of its own: see registry/mirror.
 func Tiers(tiers ...Reader) Reader { return &tiered{tiers} }
@@ -30,7 +32,7 @@ func (t *tiered) Open(ctx context.Context, o Object, r Range) (*Content, error) 
 func first[T any](ctx context.Context, tiers []Reader, ask func(Reader) (T, error)) (T, error) {
 	var zero T
 	var absent, failed error
-	for _, tier := range tiers {
+	for _, tier := range trusted(ctx, tiers) {
 		v, err := ask(tier)
 		if err == nil {
 			return v, nil
@@ -61,6 +63,19 @@ func first[T any](ctx context.Context, tiers []Reader, ask func(Reader) (T, erro
 		return zero, absent
 	}
 	return zero, Errorf(NotFound, "no tier to ask")
+}
+
+// trusted returns tiers with the one that the context doubts at the end.
+func trusted(ctx context.Context, tiers []Reader) []Reader {
+	doubted, ok := ctx.Value(doubtKey{}).(Reader)
+	if !ok || !reflect.ValueOf(doubted).Comparable() { // comparing would panic
+		return tiers
+	}
+	i := slices.IndexFunc(tiers, func(t Reader) bool { return reflect.ValueOf(t).Comparable() && t == doubted })
+	if i < 0 {
+		return tiers
+	}
+	return append(slices.Delete(slices.Clone(tiers), i, i+1), tiers[i])
 }
 
 // Named gives r a name for errors and logs; content it opens says that it is From the named reader.

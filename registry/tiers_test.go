@@ -125,6 +125,37 @@ func TestTiersCallerGone(t *testing.T) {
 	}
 }
 
+// A doubted tier is asked last, and still asked.
+func TestTiersDoubt(t *testing.T) {
+	o := registrytest.NewBlob("x", nil).Desc
+	var asked string
+	tier := func(name string) registry.Reader {
+		f := registrytest.NewFaulty(mem.New())
+		f.Before = func(registrytest.Call) error { asked += name; return nil }
+		return registry.Named(name, f)
+	}
+	a, b, c := tier("a"), tier("b"), tier("c")
+	tiers := registry.Tiers(a, b, c)
+	for _, tt := range []struct {
+		doubted registry.Reader
+		want    string
+	}{{a, "bca"}, {b, "acb"}, {c, "abc"}, {tier("d"), "abc"}, {nil, "abc"}, {notComparable{}, "abc"}} {
+		asked = ""
+		ctx := registry.WithDoubt(t.Context(), tt.doubted)
+		if _, err := tiers.Open(ctx, registry.Object{Repo: "app", Digest: o.Digest}, registry.Whole); !errors.Is(err, registry.NotFound) {
+			t.Errorf("open: %v", err)
+		}
+		if asked != tt.want {
+			t.Errorf("asked %s, want %s", asked, tt.want)
+		}
+	}
+}
+
+type notComparable struct {
+	registry.Reader
+	_ []int
+}
+
 func TestRename(t *testing.T) {
 	f := registrytest.NewFaulty(mem.New())
 	image := registrytest.Image(1, 10)
