@@ -158,6 +158,11 @@ func (f *fill) start(ctx context.Context) error {
 		f.from = f.starter.up
 	}
 	f.hash = f.digest.Algorithm().Hash()
+	if f.desc.Size == 0 { // no byte of it can be withheld: its readers end as soon as it is ready
+		if err := f.verify(); err != nil {
+			return err
+		}
+	}
 	if f.resumed = rest.Offset > 0; f.resumed {
 		return nil
 	}
@@ -267,19 +272,22 @@ func (f *fill) end(ctx context.Context, err error) {
 		}
 	case errors.Is(err, errUncached):
 		result = "uncached"
+	case registry.ClassOf(err) == registry.Corrupt:
+		result = "corrupt"
+		s.doubt(f.digest, f.from)
+		s.metrics.mismatches.Inc()
+		s.log.Error("upstream sent wrong bytes", "digest", f.digest, "error", err)
 	case !wasReady:
 		result, keep = "refused", true
 	case errors.Is(err, errDamaged):
 		result = "damaged"
 		s.log.Warn("bytes of an interrupted fill were damaged: fetching again", "digest", f.digest)
-	case registry.ClassOf(err) == registry.Corrupt:
-		result = "corrupt"
-		s.metrics.mismatches.Inc()
-		s.log.Error("upstream sent wrong bytes", "digest", f.digest, "error", err)
 	default:
 		result = "failed"
 		if ctx.Err() != nil {
 			result, err = "interrupted", errClosed
+		} else if !errors.Is(err, errDisk) {
+			s.doubt(f.digest, f.from)
 		}
 		keep = f.file.sync(f.have) == nil
 	}

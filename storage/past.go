@@ -2,7 +2,10 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"io"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/ecr-mirror/ecr-mirror/registry"
 )
@@ -10,7 +13,7 @@ import (
 // openPast reads from upstream, past a store that has no room. A whole body still ends well only if its digest matches;
 // of a range nothing can be said.
 func (v *view) openPast(ctx context.Context, o registry.Object, r registry.Range) (*registry.Content, error) {
-	c, err := v.up.Open(ctx, o, r)
+	c, err := v.up.Open(v.s.wary(ctx, o.Digest), o, r)
 	if err != nil {
 		return nil, err
 	}
@@ -19,20 +22,25 @@ func (v *view) openPast(ctx context.Context, o registry.Object, r registry.Range
 	if c.Range.Length == c.Descriptor.Size {
 		body = &tail{r: registry.Verify(body, o.Digest, c.Descriptor.Size), left: c.Descriptor.Size}
 	}
-	c.ReadCloser = past{body, c.ReadCloser, v.s}
+	c.ReadCloser = past{body, c.ReadCloser, v.s, o.Digest, c.From}
 	return c, nil
 }
 
 // past counts what goes by. It hides a Spanner, whose bytes would bypass the verification.
 type past struct {
 	io.Reader
-	c io.Closer
-	s *Store
+	c    io.Closer
+	s    *Store
+	d    digest.Digest
+	from registry.Reader
 }
 
 func (p past) Read(b []byte) (int, error) {
 	n, err := p.Reader.Read(b)
 	p.s.metrics.upstream.Add(float64(n))
+	if errors.Is(err, registry.Corrupt) {
+		p.s.doubt(p.d, p.from)
+	}
 	return n, err
 }
 

@@ -54,7 +54,8 @@ type Store struct {
 
 	manifests *lru.Cache[digest.Digest, []byte] // small ones, by digest: bytes only, the right to them is a link
 	uncached  *lru.Cache[digest.Digest, bool]   // larger than the cache: not worth another try
-	flights   singleflight.Group                // manifests being fetched
+	doubts    *lru.Cache[digest.Digest, doubt]
+	flights   singleflight.Group // manifests being fetched
 
 	ctx      context.Context // of fills; done when the store closes
 	stop     context.CancelFunc
@@ -112,6 +113,7 @@ func open(o Options) (*Store, error) {
 	}
 	s.manifests, _ = lru.New[digest.Digest, []byte](o.ManifestCache) // fails only for a size below 1
 	s.uncached, _ = lru.New[digest.Digest, bool](1024)
+	s.doubts, _ = lru.New[digest.Digest, doubt](1024)
 	s.metrics = newMetrics(s)
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	return s, nil

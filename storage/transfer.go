@@ -76,7 +76,7 @@ func (f *fill) reopen(ctx context.Context, r *retry, gained int64, cause error) 
 // open asks up for r and makes the answer the content that pump reads. The upstream bounds the wait for its answer.
 func (f *fill) open(ctx context.Context, up registry.Reader, o registry.Object, r registry.Range) error {
 	ctx, cancel := context.WithCancelCause(ctx)
-	c, err := up.Open(ctx, o, r)
+	c, err := up.Open(f.s.wary(ctx, f.digest), o, r)
 	if err != nil {
 		cancel(nil)
 		return err
@@ -96,9 +96,9 @@ func (f *fill) shut() {
 
 // pump copies the open content into the file until it ends or breaks. A stream without a byte for StallTimeout is broken.
 func (f *fill) pump(ctx context.Context) error {
-	c := f.content
+	c, cancel := f.content, f.cancel
 	stall := time.AfterFunc(f.s.opts.StallTimeout, func() {
-		f.cancel(registry.Errorf(registry.Unavailable, "no byte for %v", f.s.opts.StallTimeout))
+		cancel(registry.Errorf(registry.Unavailable, "no byte for %v", f.s.opts.StallTimeout))
 	})
 	defer stall.Stop()
 	buf := make([]byte, min(chunk, f.desc.Size-f.have))
