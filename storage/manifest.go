@@ -85,12 +85,17 @@ func (s *Store) localManifest(d digest.Digest) []byte {
 		if b, err = readFile(s.blobPath(d), registry.MaxManifestSize); err == nil {
 			err = registry.VerifyBytes(b, d)
 		}
-		if err != nil {
+		switch {
+		case errors.Is(err, os.ErrNotExist), errors.Is(err, registry.Corrupt):
 			s.log.Error("manifest lost on the disk", "digest", d, "error", err)
 			s.lose(it)
 			return nil
+		case err != nil: // no descriptor is free, the disk hiccups: it may well be sound
+			s.log.Error("read manifest", "digest", d, "error", err)
+			b = nil
+		default:
+			s.remember(d, b)
 		}
-		s.remember(d, b)
 	}
 	s.mu.Lock()
 	s.space.unpin(it)

@@ -98,6 +98,30 @@ func TestManifestRots(t *testing.T) {
 	}
 }
 
+// TestManifestIsNotReadable shows that a read which fails for reasons of its own (here a loop of links in its way) costs a
+// fetch, not the manifest.
+func TestManifestIsNotReadable(t *testing.T) {
+	up, o, img := pushed(t)
+	dir := t.TempDir()
+	s := openStore(t, storage.Options{Path: dir})
+	wantBytes(t, s.Over("m", up), o, registry.Whole, img.Body)
+	s.Close()
+	s = openStore(t, storage.Options{Path: dir})
+	r := s.Over("m", up)
+	path := filepath.Join(dir, "blobs", "sha256", o.Digest.Encoded()[:2], o.Digest.Encoded())
+	if err := errors.Join(os.Rename(path, path+".aside"), os.Symlink(path, path)); err != nil {
+		t.Fatal(err)
+	}
+	up.Before = registrytest.FailNth("", 0, registry.Errorf(registry.Unavailable, "source is down"))
+	if _, err := read(t.Context(), r, o, registry.Whole); !errors.Is(err, registry.Unavailable) {
+		t.Errorf("not readable: %v, want upstream's answer", err)
+	}
+	if err := os.Rename(path+".aside", path); err != nil {
+		t.Fatal(err)
+	}
+	wantBytes(t, r, o, registry.Whole, img.Body)
+}
+
 func TestClosed(t *testing.T) {
 	up, o, _ := pushed(t)
 	s := openStore(t, storage.Options{})
