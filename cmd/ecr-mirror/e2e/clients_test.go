@@ -30,7 +30,7 @@ func TestContainerd(t *testing.T) {
 			t.Errorf("ctr run %s printed %q, want %q", name, got, printed("contained"))
 		}
 	}
-	out, err := try(t, nil, "ctr", "-a", c.socket, "images", "pull", "--hosts-dir", hosts, "--snapshotter", "native", registryName+"/team/none:1")
+	out, err := c.try(t, "images", "pull", "--hosts-dir", hosts, "--snapshotter", "native", registryName+"/team/none:1")
 	if err == nil {
 		t.Errorf("pull of what is nowhere succeeded:\n%s", out)
 	}

@@ -12,7 +12,7 @@ import (
 // fails runs the binary, which has to end with status 1, and returns what it printed.
 func fails(t *testing.T, args ...string) string {
 	t.Helper()
-	out, err := try(t, nil, binary, args...)
+	out, err := try(t, nil, binary(t), args...)
 	if err == nil {
 		t.Fatalf("ecr-mirror %s succeeded:\n%s", strings.Join(args, " "), out)
 	}
@@ -82,9 +82,9 @@ func TestCacheInUse(t *testing.T) {
 func TestCommands(t *testing.T) {
 	t.Parallel()
 	m := startMirror(t, nil, plain(registryName, freeAddr(t), ""))
-	run(t, nil, binary, "check", "--config", m.config)
-	if out := run(t, nil, binary, "version"); !strings.HasPrefix(out, "ecr-mirror ") {
+	run(t, nil, binary(t), "check", "--config", m.config)
+	if out := run(t, nil, binary(t), "version"); !strings.HasPrefix(out, "ecr-mirror ") {
 		t.Errorf("version: %q", out)
 	}
-	run(t, nil, binary, "demo", "--once")
+	run(t, nil, binary(t), "demo", "--once")
 }

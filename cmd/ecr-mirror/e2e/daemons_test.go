@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
@@ -59,14 +60,16 @@ func (d docker) pullAndRun(t *testing.T, ref string) string {
 	return d.run(t, "run", "--rm", "--network=none", ref)
 }
 
-// containerd is a private containerd with ctr.
-type containerd struct{ socket string }
+// containerd is a private containerd with ctr. Its namespace is private as well: runc keeps its state under /run by
+// namespace, whatever containerd's own directory is.
+type containerd struct{ flags []string }
 
 func startContainerd(t *testing.T) containerd {
 	t.Helper()
 	need(t, "root", "containerd", "ctr", "runc")
 	dir := tempDir(t)
-	c := containerd{filepath.Join(dir, "sock")}
+	socket := filepath.Join(dir, "sock")
+	c := containerd{[]string{"-a", socket, "-n", filepath.Base(dir)}}
 	config := filepath.Join(dir, "config.toml")
 	write(t, config, fmt.Sprintf(`version = 2
 root = %q
@@ -74,15 +77,20 @@ state = %q
 disabled_plugins = ["io.containerd.grpc.v1.cri"]
 [grpc]
 address = %q
-`, filepath.Join(dir, "root"), filepath.Join(dir, "state"), c.socket))
+`, filepath.Join(dir, "root"), filepath.Join(dir, "state"), socket))
 	p := start(t, nil, "containerd", "--config", config)
-	p.wait(t, "ready", func() bool { _, err := try(t, nil, "ctr", "-a", c.socket, "version"); return err == nil })
+	p.wait(t, "ready", func() bool { _, err := c.try(t, "version"); return err == nil })
 	return c
 }
 
 func (c containerd) run(t *testing.T, args ...string) string {
 	t.Helper()
-	return run(t, nil, "ctr", append([]string{"-a", c.socket}, args...)...)
+	return run(t, nil, "ctr", slices.Concat(c.flags, args)...)
+}
+
+func (c containerd) try(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	return try(t, nil, "ctr", slices.Concat(c.flags, args)...)
 }
 
 func write(t *testing.T, path, text string) {

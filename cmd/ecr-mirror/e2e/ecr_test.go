@@ -35,7 +35,7 @@ func startEmulator(t *testing.T, queues ...string) *emulator {
 	for _, q := range queues {
 		args = append(args, "--queue", account+"/us-west-2/"+q)
 	}
-	p := start(t, nil, binary, args...)
+	p := start(t, nil, binary(t), args...)
 	p.wait(t, "ready", func() bool { return strings.Contains(p.stdout.String(), "\n") })
 	var e emulator
 	if err := json.Unmarshal([]byte(p.stdout.String()), &e); err != nil {

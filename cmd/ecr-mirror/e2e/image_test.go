@@ -23,7 +23,7 @@ import (
 // image returns an image that runs: it prints text and the architecture. extra random bytes are a second layer.
 func image(t *testing.T, arch, text string, extra int) registrytest.Node {
 	t.Helper()
-	program, err := os.ReadFile(hello[arch])
+	program, err := os.ReadFile(hello(t, arch))
 	if err != nil {
 		t.Fatal(err)
 	}

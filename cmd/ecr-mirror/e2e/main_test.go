@@ -15,53 +15,61 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
-// binary is the ecr-mirror under test and hello the program in the images, by architecture; TestMain builds them.
-var (
-	binary string
-	hello  map[string]string
-)
+// scratch is a directory for what is built once; TestMain makes and removes it.
+var scratch string
 
 func TestMain(m *testing.M) {
-	status, err := runTests(m)
-	if err != nil {
+	var err error
+	if scratch, err = os.MkdirTemp("", "ecr-mirror-e2e-"); err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
-		status = 1
+		os.Exit(1)
 	}
+	status := m.Run()
+	_ = os.RemoveAll(scratch) // nobody needs it any more
 	os.Exit(status)
 }
 
-func runTests(m *testing.M) (int, error) {
-	dir, err := os.MkdirTemp("", "ecr-mirror-e2e-")
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = os.RemoveAll(dir) }() // the temporary directory of a finished run
-	if err := readSources(filepath.Join("..", "..", "..")); err != nil {
-		return 0, err
-	}
-	binary = filepath.Join(dir, "ecr-mirror")
-	if err := build(binary, "..", ""); err != nil {
-		return 0, err
-	}
-	hello = make(map[string]string)
-	for _, arch := range []string{"amd64", "arm64"} {
-		hello[arch] = filepath.Join(dir, "hello-"+arch)
-		if err := build(hello[arch], "./testdata/hello", arch); err != nil {
-			return 0, err
-		}
-	}
-	return m.Run(), nil
+// binary returns the path of the ecr-mirror under test.
+func binary(t *testing.T) string { return built(t, buildBinary) }
+
+// hello returns the path of the program in the images of an architecture.
+func hello(t *testing.T, arch string) string {
+	return filepath.Join(built(t, buildHello), "hello-"+arch)
 }
 
-func build(out, pkg, arch string) error {
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, pkg)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if arch != "" {
-		cmd.Env = append(cmd.Env, "GOARCH="+arch, "GOOS=linux")
+func built(t *testing.T, build func() (string, error)) string {
+	t.Helper()
+	path, err := build()
+	if err != nil {
+		t.Fatal(err)
 	}
+	return path
+}
+
+var buildBinary = sync.OnceValues(func() (string, error) {
+	out := filepath.Join(scratch, "ecr-mirror")
+	if err := readSources(filepath.Join("..", "..", "..")); err != nil {
+		return "", err
+	}
+	return out, build(out, "..")
+})
+
+var buildHello = sync.OnceValues(func() (string, error) {
+	for _, arch := range []string{"amd64", "arm64"} {
+		if err := build(filepath.Join(scratch, "hello-"+arch), "./testdata/hello", "GOOS=linux", "GOARCH="+arch); err != nil {
+			return "", err
+		}
+	}
+	return scratch, nil
+})
+
+func build(out, pkg string, env ...string) error {
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, pkg)
+	cmd.Env = append(append(os.Environ(), "CGO_ENABLED=0"), env...)
 	if msg, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build %s: %w\n%s", pkg, err, msg)
 	}
@@ -69,7 +77,7 @@ func build(out, pkg, arch string) error {
 }
 
 // readSources lists every source directory. The go command remembers what a test opened, and so runs these tests again when
-// the source of the binary changed, though no package here imports it.
+// the source of the binary changed, though no package here imports it. It remembers nothing from before m.Run.
 func readSources(root string) error {
 	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() && path != root && (strings.HasPrefix(d.Name(), ".") && d.Name() != ".." || d.Name() == "bin") {

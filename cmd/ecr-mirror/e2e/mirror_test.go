@@ -33,7 +33,7 @@ func startMirror(t *testing.T, env []string, mirrors string) *mirror {
 // start serves again after kill or stop.
 func (m *mirror) start(t *testing.T) {
 	t.Helper()
-	m.process = start(t, m.env, binary, "serve", "--config", m.config)
+	m.process = start(t, m.env, binary(t), "serve", "--config", m.config)
 	m.wait(t, "ready", func() bool { return status("http://"+m.admin+"/readyz") == 200 })
 }
 
