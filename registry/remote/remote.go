@@ -76,7 +76,7 @@ func New(o Options) (*Registry, error) {
 		Client:     &http.Client{Transport: o.Transport, CheckRedirect: checkRedirect},
 		Header:     http.Header{"User-Agent": {o.UserAgent}},
 		Credential: credential(base.Host, o),
-		Cache:      auth.NewCache(),
+		Cache:      newTokenCache(),
 	}}, nil
 }
 

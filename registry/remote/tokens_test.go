@@ -1,0 +1,53 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	"oras.land/oras-go/v2/registry/remote/auth"
+)
+
+func TestTokensAreBounded(t *testing.T) {
+	r, err := New(Options{Registry: "registry.example"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache := r.auth.Cache
+	const host = "registry.example"
+	key := func(i int) string { return fmt.Sprintf("repository:app%d:pull", i) }
+	fetches := 0
+	set := func(i int) {
+		t.Helper()
+		token, err := cache.Set(t.Context(), host, auth.SchemeBearer, key(i), func(context.Context) (string, error) { fetches++; return key(i), nil })
+		if err != nil || token != key(i) {
+			t.Fatalf("set %d: %q, %v", i, token, err)
+		}
+	}
+	const n = 3*maxTokens + maxTokens/2
+	for i := range n {
+		set(i)
+	}
+	kept := 0
+	for i := range n {
+		if token, err := cache.GetToken(t.Context(), host, auth.SchemeBearer, key(i)); err == nil {
+			if kept++; token != key(i) {
+				t.Fatalf("token %d is %q", i, token)
+			}
+		}
+	}
+	if kept > maxTokens || fetches != n {
+		t.Errorf("%d tokens kept of %d, want at most %d", kept, fetches, maxTokens)
+	}
+	if _, err := cache.GetToken(t.Context(), host, auth.SchemeBearer, key(n-1)); err != nil {
+		t.Errorf("the latest token: %v", err)
+	}
+	if scheme, err := cache.GetScheme(t.Context(), host); err != nil || scheme != auth.SchemeBearer {
+		t.Errorf("scheme %v, %v", scheme, err)
+	}
+	boom := errors.New("boom")
+	if _, err := cache.Set(t.Context(), host, auth.SchemeBearer, "x", func(context.Context) (string, error) { return "", boom }); !errors.Is(err, boom) {
+		t.Errorf("a failed fetch: %v", err)
+	}
+}
