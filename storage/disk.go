@@ -28,7 +28,7 @@ func (s *Store) tmpPath() string {
 }
 
 // recover books what is on the disk, without reading it. The disk is the truth and the metadata follows: a complete object
-// that no row knows lost its row in a crash, and a row without an object is never found.
+// that no row knows lost its row in a crash, and a row without an object goes.
 func (s *Store) recover() error {
 	if err := os.RemoveAll(filepath.Join(s.opts.Path, "tmp")); err != nil {
 		return err
@@ -100,7 +100,7 @@ func (s *Store) recover() error {
 	for _, it := range found {
 		s.space.add(it.key, it.size, it.access)
 	}
-	return nil
+	return s.meta.prune(func(d digest.Digest) bool { return s.space.items[key{d, false}] != nil })
 }
 
 // room is how many bytes the filesystem can take beyond what is booked. The caller holds mu.

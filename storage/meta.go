@@ -158,6 +158,26 @@ func (m *meta) accessTimes() (map[digest.Digest]time.Time, error) {
 	return times, err
 }
 
+// prune drops the rows of objects that are not known: those whose eviction a crash kept from the file. Their links must not
+// come back to life with the content.
+func (m *meta) prune(known func(digest.Digest) bool) error {
+	return m.db.View(func(tx *bbolt.Tx) error {
+		for _, bucket := range []string{bucketLinks, bucketObjects} {
+			err := tx.Bucket([]byte(bucket)).ForEach(func(k, _ []byte) error {
+				d, _, _ := strings.Cut(string(k), "\x00")
+				if !known(digest.Digest(d)) {
+					m.drop(digest.Digest(d))
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 // flush makes durable all that was put before it was called.
 func (m *meta) flush() error {
 	m.flushMu.Lock()

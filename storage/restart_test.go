@@ -2,6 +2,7 @@ package storage_test
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ecr-mirror/ecr-mirror/registry"
+	"github.com/ecr-mirror/ecr-mirror/registry/mem"
 	"github.com/ecr-mirror/ecr-mirror/registry/registrytest"
 	"github.com/ecr-mirror/ecr-mirror/storage"
 )
@@ -208,4 +210,27 @@ func TestObjectLostOrFound(t *testing.T) {
 		wantBytes(t, s.Over("m", up), o, registry.Whole, body)
 		wantCalls(t, up, 1, 0)
 	}
+}
+
+// TestLinkOfEvictedObject shows that a crash between an eviction and the loss of its links does not bring the links back when
+// somebody else brings the content.
+func TestLinkOfEvictedObject(t *testing.T) {
+	up, m, o, body := upstream(t, 100000)
+	dir := t.TempDir()
+	s := openStore(t, storage.Options{Path: dir})
+	wantBytes(t, s.Over("a", up), o, registry.Whole, body)
+	s.Close()
+	if err := os.Remove(filepath.Join(dir, "blobs", "sha256", o.Digest.Encoded()[:2], o.Digest.Encoded())); err != nil {
+		t.Fatal(err)
+	}
+	s = openStore(t, storage.Options{Path: dir})
+	wantBytes(t, s.Over("b", m), o, registry.Whole, body)
+	for !s.Has("b", o) { // until it is committed
+		time.Sleep(time.Millisecond)
+	}
+	stranger := registrytest.NewFaulty(mem.New())
+	if _, err := read(t.Context(), s.Over("a", stranger), o, registry.Whole); !errors.Is(err, registry.NotFound) {
+		t.Errorf("after the content came back: %v, want not found", err)
+	}
+	wantCalls(t, stranger, 0, 1)
 }
