@@ -40,8 +40,12 @@ func (c *tokenCache) GetToken(ctx context.Context, host string, scheme auth.Sche
 func (c *tokenCache) Set(ctx context.Context, host string, scheme auth.Scheme, key string, fetch func(context.Context) (string, error)) (string, error) {
 	return c.now().Set(ctx, host, scheme, key, func(ctx context.Context) (string, error) {
 		token, err := fetch(ctx)
-		if err == nil {
+		switch {
+		case err == nil:
 			c.count()
+		case ctx.Err() != nil:
+			// Others wait for this token. Told so in these very words, auth's cache has one of them fetch it in their own time.
+			return "", ctx.Err()
 		}
 		return token, err
 	})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"testing/synctest"
 
 	"oras.land/oras-go/v2/registry/remote/auth"
 )
@@ -50,4 +51,33 @@ func TestTokensAreBounded(t *testing.T) {
 	if _, err := cache.Set(t.Context(), host, auth.SchemeBearer, "x", func(context.Context) (string, error) { return "", boom }); !errors.Is(err, boom) {
 		t.Errorf("a failed fetch: %v", err)
 	}
+}
+
+// A caller that leaves while it fetches a token that others wait for does not fail them.
+func TestTokenOutlivesItsCaller(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cache := newTokenCache()
+		set := func(ctx context.Context, fetch func(context.Context) (string, error)) <-chan error {
+			done := make(chan error, 1)
+			go func() {
+				_, err := cache.Set(ctx, "registry.example", auth.SchemeBearer, "repository:app:pull", fetch)
+				done <- err
+			}()
+			synctest.Wait()
+			return done
+		}
+		leaving, leave := context.WithCancel(t.Context())
+		first := set(leaving, func(ctx context.Context) (string, error) {
+			<-ctx.Done()
+			return "", fmt.Errorf("get: %w", ctx.Err()) // as net/http says it
+		})
+		second := set(t.Context(), func(context.Context) (string, error) { return "token", nil })
+		leave()
+		if err := <-first; !errors.Is(err, context.Canceled) {
+			t.Errorf("the one that left: %v", err)
+		}
+		if err := <-second; err != nil {
+			t.Errorf("the one that stayed: %v", err)
+		}
+	})
 }
