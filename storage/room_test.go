@@ -171,17 +171,24 @@ func TestDiskFull(t *testing.T) {
 	up, _, o, body := upstream(t, size)
 	s := openStore(t, storage.Options{})
 	var mu sync.Mutex
-	room := 1 << 20
+	room, opened := 1<<20, make(chan struct{})
 	s.SetWrite(func(f *os.File, p []byte, at int64) (int, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		if room -= len(p); room < 0 {
+			<-opened // else the fill may be over before anybody follows it
 			return 0, &os.PathError{Op: "write", Path: f.Name(), Err: syscall.ENOSPC}
 		}
 		return f.WriteAt(p, at)
 	})
 	r := s.Over("m", up)
-	got, err := read(t.Context(), r, o, registry.Whole)
+	c, err := r.Open(t.Context(), o, registry.Whole)
+	close(opened)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := io.ReadAll(c)
+	c.Close()
 	if registry.ClassOf(err) != registry.Unavailable || len(got) > 1<<20 || !bytes.Equal(got, body[:len(got)]) {
 		t.Errorf("read while the disk fills up: %d bytes, %v", len(got), err)
 	}
