@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -8,8 +9,11 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/ecr-mirror/ecr-mirror/registry"
 )
 
 // blobPath is where a complete object stands. d has been validated, so it holds no separator but its colon.
@@ -161,4 +165,23 @@ func filesystem(path string) (total, free int64) {
 		return 0, 1 << 62 // nothing known: the limit alone counts
 	}
 	return int64(st.Blocks) * st.Bsize, int64(st.Bavail) * st.Bsize
+}
+
+var (
+	errDisk     = errors.New("write to the store")
+	errDiskFull = errors.New("the disk was full a moment ago")
+)
+
+// disk is what a failed write means: on a full disk, that there is no use in starting another fill soon.
+func (f *fill) disk(err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		f.s.mu.Lock()
+		f.s.fullUntil = time.Now().Add(10 * time.Second)
+		gone := f.s.forget(f.s.space.shrink(f.s.space.used - f.s.space.used/20))
+		f.s.mu.Unlock()
+		f.s.remove(gone)
+		f.s.log.Error("disk is full: content is not cached", "digest", f.digest, "error", err)
+		return fmt.Errorf("%w: %w", errUncached, registry.Errorf(registry.Unavailable, "%w", err))
+	}
+	return err
 }

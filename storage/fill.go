@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -378,23 +377,4 @@ func (f *fill) transfer(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-var (
-	errDisk     = errors.New("write to the store")
-	errDiskFull = errors.New("the disk was full a moment ago")
-)
-
-// disk is what a failed write means: on a full disk, that there is no use in starting another fill soon.
-func (f *fill) disk(err error) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		f.s.mu.Lock()
-		f.s.fullUntil = time.Now().Add(10 * time.Second)
-		gone := f.s.forget(f.s.space.shrink(f.s.space.used - f.s.space.used/20))
-		f.s.mu.Unlock()
-		f.s.remove(gone)
-		f.s.log.Error("disk is full: content is not cached", "digest", f.digest, "error", err)
-		return fmt.Errorf("%w: %w", errUncached, registry.Errorf(registry.Unavailable, "%w", err))
-	}
-	return err
 }
