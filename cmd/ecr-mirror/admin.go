@@ -23,5 +23,5 @@ func answer(w http.ResponseWriter, problems []string) {
 	if len(problems) > 0 {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
-	_ = json.NewEncoder(w).Encode(map[string]any{"ok": len(problems) == 0, "problems": problems}) // the client is gone: nothing to do
+	_ = json.NewEncoder(w).Encode(map[string]any{"ok": len(problems) == 0, "problems": append([]string{}, problems...)}) // the client is gone: nothing to do
 }

@@ -105,7 +105,7 @@ func (a *app) listen(cfg *config.Config, front *serve.Handler, metrics *promethe
 	}
 	a.registryAddr = l.Addr()
 	if cfg.TLS != nil {
-		c, err := tlsConfig(cfg.TLS.Cert, cfg.TLS.Key, cfg.TLS.ClientCA)
+		c, err := tlsConfig(cfg.TLS.Cert, cfg.TLS.Key, cfg.TLS.ClientCA, a.log)
 		if err != nil {
 			return errors.Join(err, l.Close())
 		}

@@ -2,15 +2,10 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"sync"
 	"time"
 )
 
@@ -47,55 +42,4 @@ func listener(name string, l net.Listener, h http.Handler, log *slog.Logger) par
 		<-done
 		return err
 	}}
-}
-
-// tlsFiles serves a certificate from files and loads it again when the file changes, so that a renewal needs no restart.
-type tlsFiles struct {
-	cert, key string
-
-	mu     sync.Mutex
-	loaded *tls.Certificate
-	mod    time.Time
-}
-
-// tlsConfig returns the listener's configuration. clientCA, unless "", is a PEM file of authorities: every client must then
-// present a certificate of theirs.
-func tlsConfig(cert, key, clientCA string) (*tls.Config, error) {
-	f := &tlsFiles{cert: cert, key: key}
-	if _, err := f.get(nil); err != nil {
-		return nil, err
-	}
-	c := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: f.get, NextProtos: []string{"http/1.1"}}
-	if clientCA != "" {
-		pem, err := os.ReadFile(clientCA)
-		if err != nil {
-			return nil, fmt.Errorf("read client authorities: %w", err)
-		}
-		c.ClientCAs = x509.NewCertPool()
-		if !c.ClientCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("read client authorities %s: no certificate in it", clientCA)
-		}
-		c.ClientAuth = tls.RequireAndVerifyClientCert
-	}
-	return c, nil
-}
-
-func (f *tlsFiles) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	info, err := os.Stat(f.cert)
-	if err == nil && f.loaded != nil && info.ModTime().Equal(f.mod) {
-		return f.loaded, nil
-	}
-	if err == nil {
-		var c tls.Certificate
-		if c, err = tls.LoadX509KeyPair(f.cert, f.key); err == nil {
-			f.loaded, f.mod = &c, info.ModTime()
-			return f.loaded, nil
-		}
-	}
-	if f.loaded != nil { // half-written files: the certificate in hand is still good
-		return f.loaded, nil
-	}
-	return nil, fmt.Errorf("load certificate: %w", err)
 }
