@@ -3,6 +3,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 CONFIG  ?= ecr-mirror.yaml
 IMAGE   ?= ecr-mirror:$(VERSION)
 FUZZTIME ?= 10s
+BENCH ?= .
 CLIENTS := docker dockerd containerd ctr podman skopeo crane docker-registry aws strace
 
 .DEFAULT_GOAL := help
@@ -41,8 +42,8 @@ e2e: ## Run only the end-to-end tests with real clients, verbosely
 	go test -count=1 -v ./cmd/ecr-mirror/e2e
 
 .PHONY: bench
-bench: ## Run the benchmarks
-	go test -run '^$$' -bench . -benchmem ./...
+bench: ## Measure beside docker-registry and nginx, and print a table; BENCH=ColdImage BENCH_SCALE=0.25 BENCH_OBJECTS=1000000
+	go test -run '^$$' -bench '$(BENCH)' -benchtime 1x -timeout 30m ./cmd/ecr-mirror/bench
 
 .PHONY: fuzz
 fuzz: ## Fuzz every parser of outside bytes for FUZZTIME=10s each

@@ -18,7 +18,7 @@ var floors = [][]string{
 	1: {"config", "registry/wire", "registry/mem", "registry/mirror", "registry/registrytest", "storage", "replicate"},
 	2: {"registry/serve", "registry/remote", "registry/ecr", "replicate/events"},
 	3: {"registry/ecr/ecrtest"},
-	4: {"cmd/ecr-mirror", "cmd/ecr-mirror/e2e"},
+	4: {"cmd/ecr-mirror", "cmd/ecr-mirror/e2e", "cmd/ecr-mirror/bench"},
 }
 
 // testsOnly are imported by tests alone.
