@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/ecr-mirror/ecr-mirror/replicate/rules"
 )
@@ -135,8 +136,8 @@ func (c *checker) replication(path string, m *Mirror) {
 	}
 	c.oneOf(path+".destinations", r.Destinations, []string{"own"}, "all")
 	c.oneOf(path+".deletes", r.Deletes, []string{"ignore"}, "propagate")
-	if r.Sweep != 0 {
-		c.problem(path+".sweep", "%v: %s", r.Sweep, notYet)
+	if r.Sweep != 0 && r.Sweep < time.Minute {
+		c.problem(path+".sweep", "%v: want 0s (off) or at least 1m", r.Sweep)
 	}
 	globs, err := rules.New(r.Rules)
 	c.joined(path, err)

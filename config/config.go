@@ -121,7 +121,8 @@ type Replication struct {
 	Destinations string `yaml:"destinations"`
 	// OnMiss copies what a pull had to take from the source, inside the rules. Default: true.
 	OnMiss bool `yaml:"onMiss"`
-	// Sweep is the time between comparisons of source and destination. Default, and the only value in this version: 0s, off.
+	// Sweep is the time between comparisons of source and destination, which find what events lost and what was pushed before
+	// there were any. A source that is not ECR has to answer /v2/_catalog. At least 1m. Default: 0s, off.
 	Sweep time.Duration `yaml:"sweep"`
 	// Deletes is ignore: what is deleted at the source stays. Default, and the only choice in this version: ignore.
 	Deletes string `yaml:"deletes"`

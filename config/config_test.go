@@ -50,7 +50,7 @@ func TestFull(t *testing.T) {
 			Tags:        config.Tags{TTL: 30 * time.Second, StaleFor: 48 * time.Hour, Authority: "destination"},
 			Blobs:       "proxy",
 			Replication: config.Replication{Rules: []rules.Rule{{Repositories: []string{"team/**", "base-*"}, Exclude: []string{"team/tmp-*"}, Tags: []string{"v*", "stable"}}},
-				RulesFile: "testdata/replication.json", Destinations: "own", Deletes: "ignore"},
+				RulesFile: "testdata/replication.json", Destinations: "own", Sweep: 6 * time.Hour, Deletes: "ignore"},
 			Events: config.Events{SQS: "https://sqs.eu-central-1.amazonaws.com/111122223333/ecr-prod"},
 		}, {
 			Names: []string{"emulator:5010"},

@@ -115,13 +115,21 @@ type Image struct {
 	Descriptor Descriptor
 	Tags       []string
 	PushedAt   time.Time // zero where the registry does not say
+	Bytes      int64     // of its blobs; 0 where the registry does not say
 }
 
 // Catalog lists a registry as a whole: what a sweep compares.
 type Catalog interface {
 	Repositories(ctx context.Context) iter.Seq2[string, error]
-	// Images yields the images of repo pushed at or after since; the zero time means all.
+	// Images yields the images of repo pushed at or after since, and those of which the registry does not say when; the zero
+	// time means all. A tag may come with several images, or an image several times, while the repository is being pushed to.
 	Images(ctx context.Context, repo string, since time.Time) iter.Seq2[Image, error]
+}
+
+// Fixer is a registry that knows which tags may not be moved.
+type Fixer interface {
+	// Fixed returns the rule for the tags of repo.
+	Fixed(ctx context.Context, repo string) (fixed func(tag string) bool, err error)
 }
 
 // Writer is a registry as a pusher sees it. Puts are idempotent: content that is already there is success. What a method

@@ -148,3 +148,52 @@ func internal(err error) error {
 	}
 	return registry.Errorf(registry.Internal, "queue: read: %w", err)
 }
+
+// Job returns the job of key k; ok is false when there is none.
+func (q *Queue) Job(k Key) (j Job, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	e := q.entries[k]
+	if e == nil {
+		return Job{}, false
+	}
+	if j = e.job; e.leased {
+		j.State = Leased
+	}
+	return j, true
+}
+
+// noteBatch bounds how many receipts one transaction reads or writes.
+const noteBatch = 1000
+
+// note files receipts of what somebody else brought; those that are there already stay as they are.
+func (q *Queue) note(ctx context.Context, receipts []Receipt) error {
+	for some := range slices.Chunk(receipts, noteBatch) {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		var fresh []Receipt
+		err := q.db.View(func(tx *bolt.Tx) error {
+			b := tx.Bucket([]byte(receiptsBucket))
+			for _, r := range some {
+				if b.Get(r.Key.encode()) == nil {
+					fresh = append(fresh, r)
+				}
+			}
+			return nil
+		})
+		if err == nil && len(fresh) > 0 {
+			err = q.commit(func(b *batch) {
+				for _, r := range fresh {
+					if _, ok := b.receipts[r.Key]; !ok {
+						b.receipts[r.Key] = r
+					}
+				}
+			})
+		}
+		if err != nil {
+			return internal(err)
+		}
+	}
+	return nil
+}

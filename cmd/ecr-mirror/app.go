@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -31,6 +32,7 @@ type app struct {
 	queue   *replicate.Queue
 	workers *replicate.Workers
 	events  []part
+	sweeps  []part
 	front   part
 	admin   part
 
@@ -60,6 +62,7 @@ func newApp(ctx context.Context, cfg *config.Config, base *aws.Config, log *slog
 	metrics.MustRegister(limits.Collectors()...)
 
 	jobs := make(map[string]replicate.Mirror)
+	var sweeps []*replicate.Sweep
 	var mirrors []serve.Mirror
 	for i := range cfg.Mirrors {
 		m := &cfg.Mirrors[i]
@@ -71,12 +74,20 @@ func newApp(ctx context.Context, cfg *config.Config, base *aws.Config, log *slog
 		if w.jobs != nil {
 			jobs[w.name] = *w.jobs
 		}
+		if w.sweep != nil && w.sweep.Interval > 0 {
+			sweeps = append(sweeps, w.sweep)
+		}
 		if w.event != nil {
 			a.events = append(a.events, *w.event)
 		}
 	}
 	a.workers = replicate.NewWorkers(replicate.Options{Queue: a.queue, Mirrors: jobs, Logger: log})
 	metrics.MustRegister(a.workers.Collectors()...)
+	if len(sweeps) > 0 {
+		s := replicate.NewSweeping(replicate.SweepingOptions{Sweeps: sweeps, Logger: log})
+		metrics.MustRegister(s.Collectors()...)
+		a.sweeps = append(a.sweeps, part{"sweep", s.Run})
+	}
 
 	front, err := newFront(cfg, mirrors, log)
 	if err != nil {
@@ -135,7 +146,7 @@ func (a *app) run(ctx context.Context) error {
 	context.AfterFunc(ctx, func() { a.draining.Store(true) })
 	err := runStages(ctx,
 		[]part{a.front},
-		append([]part{{"workers", a.workers.Run}}, a.events...),
+		slices.Concat([]part{{"workers", a.workers.Run}}, a.events, a.sweeps),
 		[]part{{"store", a.store.Run}, a.admin},
 	)
 	return errors.Join(err, a.close())

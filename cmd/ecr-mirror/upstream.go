@@ -22,6 +22,7 @@ type upstream interface {
 	registry.Reader
 	registry.Writer
 	registry.Lister
+	registry.Catalog
 }
 
 // newUpstream returns the registry that c describes. Nothing is asked of it: the mirror starts with no upstream at all.

@@ -37,6 +37,7 @@ type wiring struct {
 	front serve.Mirror
 	jobs  *replicate.Mirror // nil: there is no destination
 	event *part             // nil: no events
+	sweep *replicate.Sweep  // nil: there is no destination
 	rules *rules.Set        // those that end at the destination
 }
 
@@ -70,6 +71,8 @@ func (w *wiring) connect(ctx context.Context, c *config.Mirror) error {
 		// The copier reads over the same store: what a pull brought, or is bringing, does not cross regions again.
 		w.jobs = &replicate.Mirror{Source: w.store.Over(w.name, source), Tags: source,
 			Destinations: map[string]replicate.Destination{destinationName: {Writer: dst, Reader: dst}}}
+		w.sweep = &replicate.Sweep{Mirror: w.name, Destination: destinationName, Source: src, Target: dst,
+			Wants: w.rules.Match, WantsRepo: w.rules.MatchRepo, Queue: w.queue, Interval: c.Replication.Sweep}
 	}
 	o.Objects = w.store.Over(w.name, registry.Tiers(tiers...))
 	m := mirror.New(o)

@@ -108,7 +108,7 @@ func (r *Registry) Repositories(ctx context.Context) iter.Seq2[string, error] {
 }
 
 // Images implements registry.Catalog. Descriptor.Size is 0: ECR tells the size of the layers, not of the manifest. Archived
-// images are left out. PushedAt is the image's (DescribeImages, imagePushedAt): a tag moved to an older image may not renew
+// images are left out. Bytes is of the layers as ECR counts them, 0 for an index. PushedAt is the image's (DescribeImages, imagePushedAt): a tag moved to an older image may not renew
 // it, so a sweep that must see every tag asks for all images.
 func (r *Registry) Images(ctx context.Context, repo string, since time.Time) iter.Seq2[registry.Image, error] {
 	return pages(fmt.Sprintf("images of %.256s", repo), checkRepo(repo), func(token *string) ([]registry.Image, *string, error) {
@@ -119,7 +119,7 @@ func (r *Registry) Images(ctx context.Context, repo string, since time.Time) ite
 		}
 		var images []registry.Image
 		for _, d := range out.ImageDetails {
-			img := registry.Image{PushedAt: aws.ToTime(d.ImagePushedAt), Tags: d.ImageTags, Descriptor: registry.Descriptor{
+			img := registry.Image{PushedAt: aws.ToTime(d.ImagePushedAt), Tags: d.ImageTags, Bytes: aws.ToInt64(d.ImageSizeInBytes), Descriptor: registry.Descriptor{
 				MediaType: aws.ToString(d.ImageManifestMediaType), Digest: digest.Digest(aws.ToString(d.ImageDigest))}}
 			if img.Descriptor.Digest.Validate() == nil && (d.ImagePushedAt == nil || !img.PushedAt.Before(since)) {
 				images = append(images, img)

@@ -1,4 +1,5 @@
-// Package remote is any OCI registry over the distribution protocol, as a registry.Reader, Writer, Lister and Deleter.
+// Package remote is any OCI registry over the distribution protocol, as a registry.Reader, Writer, Lister, Catalog and
+// Deleter.
 //
 // Credentials belong to the registry's host. They go there, and to the token service that this host names in a bearer
 // challenge, and nowhere else: redirects to other origins are followed without them, a Location or Link that leaves the

@@ -41,3 +41,6 @@ func TagsPath(repo string, n int, last string) string {
 	}
 	return p
 }
+
+// CatalogPath returns the path and query of a page of at most n repositories.
+func CatalogPath(n int) string { return "/v2/_catalog?n=" + strconv.Itoa(n) }
