@@ -36,10 +36,6 @@ func (p *peer) blobURL(digest string) string {
 	return "http://" + p.addr + "/v2/" + repo + "/blobs/" + digest
 }
 
-func (p *peer) manifestURL(ref string) string {
-	return "http://" + p.addr + "/v2/" + repo + "/manifests/" + ref
-}
-
 // each runs measure with every peer that is installed, one after the other, each fresh and with an empty cache.
 func each(b *testing.B, u *upstream, measure func(*peer) error) {
 	b.Helper()

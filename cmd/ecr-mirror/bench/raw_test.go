@@ -26,6 +26,9 @@ func dialRaw(addr, path string) (*rawConn, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := c.SetDeadline(time.Now().Add(time.Minute)); err != nil { // a server that hangs is an error
+		return nil, err
+	}
 	return &rawConn{TCPConn: c.(*net.TCPConn), buf: make([]byte, 16*kib),
 		request: fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\nAccept: %s\r\n\r\n", path, addr, accept)}, nil
 }
