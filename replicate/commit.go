@@ -113,7 +113,7 @@ func (b *batch) store(tx *bolt.Tx) error {
 	}
 	for k, r := range b.receipts {
 		key := k.encode()
-		if r.Found && receipts.Get(key) != nil { // the first receipt knows better how it came to be there
+		if r.Found && sameReceipt(receipts.Get(key), r) { // the first receipt knows better how it came to be there
 			continue
 		}
 		v, err := encodeReceipt(r)
@@ -125,6 +125,15 @@ func (b *batch) store(tx *bolt.Tx) error {
 		}
 	}
 	return nil
+}
+
+// sameReceipt reports whether stored, if there is one, is about the same content as r.
+func sameReceipt(stored []byte, r Receipt) bool {
+	if stored == nil || r.Key.Tag == "" {
+		return stored != nil
+	}
+	old, err := decodeReceipt(r.Key.encode(), stored)
+	return err == nil && old.Digest == r.Digest
 }
 
 // see brings memory up to the file. A lease may have begun while the file was written. The caller holds mu.

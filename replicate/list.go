@@ -176,7 +176,7 @@ func (q *Queue) note(ctx context.Context, receipts []Receipt) error {
 		err := q.db.View(func(tx *bolt.Tx) error {
 			b := tx.Bucket([]byte(receiptsBucket))
 			for _, r := range some {
-				if b.Get(r.Key.encode()) == nil {
+				if !sameReceipt(b.Get(r.Key.encode()), r) {
 					fresh = append(fresh, r)
 				}
 			}
@@ -185,7 +185,7 @@ func (q *Queue) note(ctx context.Context, receipts []Receipt) error {
 		if err == nil && len(fresh) > 0 {
 			err = q.commit(func(b *batch) {
 				for _, r := range fresh {
-					if _, ok := b.receipts[r.Key]; !ok {
+					if _, ok := b.receipts[r.Key]; !ok { // a worker in the same batch knows better
 						b.receipts[r.Key] = r
 					}
 				}

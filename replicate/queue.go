@@ -221,7 +221,7 @@ func (q *Queue) Done(j Job, receipts ...Receipt) error {
 			d.exists = false
 		}
 		for _, r := range receipts {
-			if old, ok := b.receipts[r.Key]; !ok || old.Found {
+			if old, ok := b.receipts[r.Key]; !ok || old.Found || old.Digest != r.Digest {
 				b.receipts[r.Key] = r
 			}
 		}

@@ -33,10 +33,11 @@ type storedJob struct {
 }
 
 type storedReceipt struct {
-	Seen     time.Time `json:"seen,omitzero"`
-	Pullable time.Time `json:"pullable"`
-	Bytes    int64     `json:"bytes,omitempty"`
-	Found    bool      `json:"found,omitempty"`
+	Seen     time.Time     `json:"seen,omitzero"`
+	Pullable time.Time     `json:"pullable"`
+	Bytes    int64         `json:"bytes,omitempty"`
+	Found    bool          `json:"found,omitempty"`
+	Digest   digest.Digest `json:"digest,omitempty"` // of a tag's
 }
 
 // maxErr bounds the stored text of a failure, in bytes: it may quote what a registry answered.
@@ -74,17 +75,18 @@ func decodeJob(key, value []byte) (Job, error) {
 	return Job{}, fmt.Errorf("stored job %v: unknown state %q", k, s.State)
 }
 
-// Receipt says that content is complete at a destination.
+// Receipt says that content is complete at a destination, or that a tag names it there.
 type Receipt struct {
-	Key        Key       // of content: Digest is set
-	SeenAt     time.Time // as in the Job
+	Key        Key
+	Digest     digest.Digest // what the tag named then; "" where Key is of content
+	SeenAt     time.Time     // as in the Job
 	PullableAt time.Time
 	Bytes      int64 // sent for it
 	Found      bool  // it was there before this queue did anything: somebody else's copy
 }
 
 func encodeReceipt(r Receipt) ([]byte, error) {
-	return json.Marshal(storedReceipt{r.SeenAt, r.PullableAt, r.Bytes, r.Found})
+	return json.Marshal(storedReceipt{r.SeenAt, r.PullableAt, r.Bytes, r.Found, r.Digest})
 }
 
 func decodeReceipt(key, value []byte) (Receipt, error) {
@@ -96,5 +98,5 @@ func decodeReceipt(key, value []byte) (Receipt, error) {
 	if err := json.Unmarshal(value, &s); err != nil {
 		return Receipt{}, fmt.Errorf("stored receipt %v: %w", k, err)
 	}
-	return Receipt{k, s.Seen, s.Pullable, s.Bytes, s.Found}, nil
+	return Receipt{k, s.Digest, s.Seen, s.Pullable, s.Bytes, s.Found}, nil
 }

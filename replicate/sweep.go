@@ -115,10 +115,10 @@ func (s *Sweep) compare(ctx context.Context, p *Plan, repo string, since time.Ti
 			}
 		}
 		for _, tag := range img.Tags {
-			if there.tags[tag] != d {
-				if err := differ(tag); err != nil {
-					return err
-				}
+			if there.tags[tag] == d {
+				found = append(found, Receipt{Key: s.key(repo, tag, d), Digest: d, PullableAt: there.at, Found: true})
+			} else if err := differ(tag); err != nil {
+				return err
 			}
 		}
 	}

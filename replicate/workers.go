@@ -115,7 +115,13 @@ func (w *Workers) work(ctx context.Context, j Job) {
 			result, r.SeenAt = "superseded", time.Time{} // that event was about another image
 		}
 		attrs = append(attrs, slog.String("digest", res.Digest.String()), slog.Int64("bytes", res.Bytes))
-		if stored = w.o.Queue.Done(j, r); stored == nil && !r.SeenAt.IsZero() && !r.Found {
+		receipts := []Receipt{r}
+		if j.Tag != "" {
+			t := r
+			t.Key, t.Digest = j.Key, res.Digest
+			receipts = append(receipts, t)
+		}
+		if stored = w.o.Queue.Done(j, receipts...); stored == nil && !r.SeenAt.IsZero() && !r.Found {
 			lag := max(0, now.Sub(r.SeenAt))
 			w.metrics.lag.WithLabelValues(j.Mirror, j.Destination).Observe(lag.Seconds())
 			attrs = append(attrs, slog.Duration("lag", lag))
