@@ -112,13 +112,13 @@ func (s *Sweeping) once(ctx context.Context, sw *Sweep, since time.Time, full fu
 	if err != nil {
 		if ctx.Err() == nil {
 			failures.Inc()
-			log.Error("sweep", "since", since, "err", err)
+			log.Error("sweep", "since", since, "error", err)
 		}
 		return nil
 	}
 	for _, problem := range p.Problems {
 		failures.Inc()
-		log.Warn("sweep", "err", problem)
+		log.Warn("sweep", "error", problem)
 	}
 	conflicts, _ := p.Count(KeepTag)
 	expired, _ := p.Count(Expired)
