@@ -49,6 +49,7 @@ type batch struct {
 	q        *Queue
 	drafts   map[Key]*draft
 	receipts map[Key]Receipt
+	also     []func(*bolt.Tx) error // what has no part in memory
 }
 
 // draft is an entry as the batch leaves it.
@@ -122,6 +123,11 @@ func (b *batch) store(tx *bolt.Tx) error {
 		}
 		if err != nil {
 			return fmt.Errorf("receipt %v: %w", k, err)
+		}
+	}
+	for _, f := range b.also {
+		if err := f(tx); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -30,7 +30,9 @@ func newMetrics(q *Queue, now func() time.Time) *metrics {
 		queue: &queueMetrics{q, now,
 			prometheus.NewDesc("ecr_mirror_queue_jobs", "Replication jobs that wait, by lane; leased ones included.", []string{"lane"}, nil),
 			prometheus.NewDesc("ecr_mirror_queue_oldest_seconds", "Age of the oldest waiting job, by lane.", []string{"lane"}, nil),
-			prometheus.NewDesc("ecr_mirror_queue_given_up_jobs", "Jobs that wait for an operator, by state.", []string{"state"}, nil)},
+			prometheus.NewDesc("ecr_mirror_queue_given_up_jobs", "Jobs that wait for an operator, by state.", []string{"state"}, nil),
+			prometheus.NewDesc("ecr_mirror_dead_letters", "Messages that could not become jobs and are kept for an operator.", nil, nil),
+			prometheus.NewDesc("ecr_mirror_dead_letters_dropped_total", "Dead letters that gave way to newer ones.", nil, nil)},
 	}
 }
 
@@ -43,12 +45,15 @@ type queueMetrics struct {
 	q                   *Queue
 	now                 func() time.Time
 	jobs, oldest, given *prometheus.Desc
+	letters, dropped    *prometheus.Desc
 }
 
 func (m *queueMetrics) Describe(out chan<- *prometheus.Desc) {
 	out <- m.jobs
 	out <- m.oldest
 	out <- m.given
+	out <- m.letters
+	out <- m.dropped
 }
 
 func (m *queueMetrics) Collect(out chan<- prometheus.Metric) {
@@ -66,4 +71,8 @@ func (m *queueMetrics) Collect(out chan<- prometheus.Metric) {
 	}
 	gauge(m.given, float64(c.Dead), Dead.String())
 	gauge(m.given, float64(c.Conflict), Conflict.String())
+	if l, err := m.q.LetterCounts(); err == nil { // else the queue is closed: the process ends
+		out <- prometheus.MustNewConstMetric(m.letters, prometheus.GaugeValue, float64(l.Kept))
+		out <- prometheus.MustNewConstMetric(m.dropped, prometheus.CounterValue, float64(l.Dropped))
+	}
 }

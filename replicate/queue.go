@@ -68,8 +68,10 @@ func (q *Queue) load(tx *bolt.Tx) error {
 	if err != nil {
 		return err
 	}
-	if _, err := tx.CreateBucketIfNotExists([]byte(receiptsBucket)); err != nil {
-		return err
+	for _, name := range []string{receiptsBucket, lettersBucket, letterIDsBucket} {
+		if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
+			return err
+		}
 	}
 	now := time.Now()
 	return jobs.ForEach(func(k, v []byte) error {
