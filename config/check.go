@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -68,7 +69,7 @@ func (c *checker) config(cfg *Config) {
 	if len(cfg.Mirrors) == 0 {
 		c.problem("mirrors", "at least one is required")
 	}
-	names, queues := map[string]string{}, map[string]string{} // to the path that has them
+	names, queues, hooks := map[string]string{}, map[string]string{}, map[string]string{} // to the path that has them
 	for i := range cfg.Mirrors {
 		path := fmt.Sprintf("mirrors[%d]", i)
 		c.mirror(path, &cfg.Mirrors[i])
@@ -81,6 +82,9 @@ func (c *checker) config(cfg *Config) {
 		}
 		if queue := cfg.Mirrors[i].Events.SQS; queue != "" {
 			c.unique(path+".events.sqs", queue, queues)
+		}
+		if hook := cfg.Mirrors[i].Events.Webhook; hook != nil && hook.Path != "" {
+			c.unique(path+".events.webhook.path", hook.Path, hooks)
 		}
 	}
 }
@@ -126,8 +130,29 @@ func (c *checker) mirror(path string, m *Mirror) {
 	if m.Events.SQS != "" {
 		c.url(path+".events.sqs", m.Events.SQS, m.Source.Insecure)
 	}
+	if m.Events.Webhook != nil {
+		c.webhook(path+".events.webhook", m.Events.Webhook)
+	}
 	c.replication(path+".replication", m)
 }
+
+func (c *checker) webhook(path string, w *Webhook) {
+	switch {
+	case w.Path == "":
+		c.problem(path+".path", "required")
+	case !hookPath.MatchString(w.Path):
+		c.problem(path+".path", "%q is not a path like /events", w.Path)
+	case w.Path == "/v2" || strings.HasPrefix(w.Path, "/v2/"):
+		c.problem(path+".path", "%s is within the registry's /v2/", w.Path)
+	}
+	if w.TokenFile == "" {
+		c.problem(path+".tokenFile", "required")
+	}
+	c.path(&w.TokenFile)
+}
+
+// hookPath has nothing that a client or a proxy would write in another way.
+var hookPath = regexp.MustCompile(`^(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+$`)
 
 func (c *checker) replication(path string, m *Mirror) {
 	r := &m.Replication

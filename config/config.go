@@ -136,6 +136,19 @@ type Events struct {
 	// SQS is the URL of the queue that EventBridge's ECR events go to; no two mirrors share one. http:// needs a loopback
 	// host or source.insecure. Default: none.
 	SQS string `yaml:"sqs"`
+	// Webhook receives events by HTTP on the registry's listener: from an EventBridge API destination, which needs a public
+	// name with a certificate and cannot present one of its own (tls.clientCA), or notifications of Distribution if the
+	// source is not ECR. Default: none.
+	Webhook *Webhook `yaml:"webhook"`
+}
+
+// Webhook is where events are posted to.
+type Webhook struct {
+	// Path on the registry's listener; no two mirrors share one, and it is not within /v2/. Required.
+	Path string `yaml:"path"`
+	// TokenFile holds, in its first line, the token of at least 16 characters that senders show as "Authorization: Bearer
+	// TOKEN" or "X-Api-Key: TOKEN"; it is read again when it changes. Required.
+	TokenFile string `yaml:"tokenFile"`
 }
 
 // Log is what is written to standard error.

@@ -51,7 +51,8 @@ func TestFull(t *testing.T) {
 			Blobs:       "proxy",
 			Replication: config.Replication{Rules: []rules.Rule{{Repositories: []string{"team/**", "base-*"}, Exclude: []string{"team/tmp-*"}, Tags: []string{"v*", "stable"}}},
 				RulesFile: "testdata/replication.json", Destinations: "own", Sweep: 6 * time.Hour, Deletes: "ignore"},
-			Events: config.Events{SQS: "https://sqs.eu-central-1.amazonaws.com/111122223333/ecr-prod"},
+			Events: config.Events{SQS: "https://sqs.eu-central-1.amazonaws.com/111122223333/ecr-prod",
+				Webhook: &config.Webhook{Path: "/events/west", TokenFile: "testdata/secrets/token"}},
 		}, {
 			Names: []string{"emulator:5010"},
 			Source: config.Registry{Registry: "http://emulator:5010", Type: "ecr", Region: "us-east-1", Account: "012345678901",
@@ -157,6 +158,8 @@ func TestProblems(t *testing.T) {
 			"c.yaml:1: mirrors[0].destination.registry: the same registry as source\nc.yaml:1: mirrors[0].names: a.example.com is already that of mirrors[0].names"},
 		{"same queue", "mirrors:\n- {source: {registry: a.example.com}, events: {sqs: 'https://q/1'}}\n- {source: {registry: b.example.com}, events: {sqs: 'https://q/1'}}",
 			"c.yaml:3: mirrors[1].events.sqs: https://q/1 is already that of mirrors[0].events.sqs"},
+		{"same webhook", "mirrors:\n- {source: {registry: a.example.com}, events: {webhook: {path: /e, tokenFile: t}}}\n- {source: {registry: b.example.com}, events: {webhook: {path: /e, tokenFile: t}}}",
+			"c.yaml:3: mirrors[1].events.webhook.path: /e is already that of mirrors[0].events.webhook.path"},
 		{"another account's rules", "mirrors:\n- source: {registry: 444455556666.dkr.ecr.us-west-2.amazonaws.com}\n  destination: {registry: a.example.com}\n  replication: {rulesFile: testdata/replication.json}",
 			"c.yaml:4: mirrors[0].replication.rulesFile: is of registry 111122223333, but source is 444455556666"},
 		{"rules file is a directory", "mirrors:\n- source: {registry: a.example.com}\n  destination: {registry: b.example.com}\n  replication: {rulesFile: testdata}",

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"sync/atomic"
@@ -64,6 +66,7 @@ func newApp(ctx context.Context, cfg *config.Config, base *aws.Config, log *slog
 	jobs := make(map[string]replicate.Mirror)
 	var sweeps []*replicate.Sweep
 	var mirrors []serve.Mirror
+	hooks := make(map[string]http.Handler)
 	for i := range cfg.Mirrors {
 		m := &cfg.Mirrors[i]
 		w := wiring{name: m.Names[0], store: a.store, queue: a.queue, limits: limits, metrics: metrics, aws: base, log: log}
@@ -77,6 +80,7 @@ func newApp(ctx context.Context, cfg *config.Config, base *aws.Config, log *slog
 		if w.sweep != nil && w.sweep.Interval > 0 {
 			sweeps = append(sweeps, w.sweep)
 		}
+		maps.Copy(hooks, w.hooks)
 		if w.event != nil {
 			a.events = append(a.events, *w.event)
 		}
@@ -94,7 +98,22 @@ func newApp(ctx context.Context, cfg *config.Config, base *aws.Config, log *slog
 		return nil, err
 	}
 	metrics.MustRegister(front.Collectors()...)
-	return a, a.listen(cfg, front, metrics)
+	return a, a.listen(cfg, routes{hooks, front}, metrics)
+}
+
+// routes sends the paths of webhooks to them and all else to the front. It is no http.ServeMux, which redirects a path that
+// it would write in another way.
+type routes struct {
+	hooks map[string]http.Handler
+	front http.Handler
+}
+
+func (r routes) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	if h := r.hooks[req.URL.Path]; h != nil {
+		h.ServeHTTP(w, req)
+		return
+	}
+	r.front.ServeHTTP(w, req)
 }
 
 func newFront(cfg *config.Config, mirrors []serve.Mirror, log *slog.Logger) (*serve.Handler, error) {
@@ -109,7 +128,7 @@ func newFront(cfg *config.Config, mirrors []serve.Mirror, log *slog.Logger) (*se
 	return serve.New(o), nil
 }
 
-func (a *app) listen(cfg *config.Config, front *serve.Handler, metrics *prometheus.Registry) error {
+func (a *app) listen(cfg *config.Config, front http.Handler, metrics *prometheus.Registry) error {
 	l, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)

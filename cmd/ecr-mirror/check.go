@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -36,7 +37,7 @@ func explain(w io.Writer, cfg *config.Config) error {
 	_, err := fmt.Fprintf(w, "registry on %s, admin on %s, cache in %s\n", cfg.Listen, cfg.Admin, cfg.Cache.Path)
 	for i := range cfg.Mirrors {
 		m := &cfg.Mirrors[i]
-		destination, events := "nothing: cache only", "none"
+		destination, events := "nothing: cache only", []string{}
 		if m.Destination != nil {
 			destination = m.Destination.Host()
 			for _, d := range m.Replication.Set.All() {
@@ -46,10 +47,16 @@ func explain(w io.Writer, cfg *config.Config) error {
 			}
 		}
 		if m.Events.SQS != "" {
-			events = m.Events.SQS
+			events = append(events, m.Events.SQS)
+		}
+		if m.Events.Webhook != nil {
+			events = append(events, "webhook at "+m.Events.Webhook.Path)
+		}
+		if len(events) == 0 {
+			events = append(events, "none")
 		}
 		if err == nil {
-			_, err = fmt.Fprintf(w, "mirror of %v\n  source:      %s\n  destination: %s\n  events:      %s\n", m.Names, m.Source.Host(), destination, events)
+			_, err = fmt.Fprintf(w, "mirror of %v\n  source:      %s\n  destination: %s\n  events:      %s\n", m.Names, m.Source.Host(), destination, strings.Join(events, ", "))
 		}
 	}
 	return err

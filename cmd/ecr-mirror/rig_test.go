@@ -29,6 +29,7 @@ type rig struct {
 	arrives             *remote.Registry // the destination, as docker pull sees it
 	mirror              *remote.Registry
 	url                 string
+	app                 *app
 }
 
 // newRig starts everything. extra is more YAML of the mirror under test, or further mirrors.
@@ -76,7 +77,7 @@ mirrors:
 		}
 	})
 	r := &rig{t: t, emu: emu, source: emu.Registry(demoSourceAccount, demoSourceRegion), push: d.source, arrives: d.destination,
-		destination: emu.Registry(demoDestinationAccount, demoDestinationRegion), url: "http://" + a.registryAddr.String()}
+		destination: emu.Registry(demoDestinationAccount, demoDestinationRegion), url: "http://" + a.registryAddr.String(), app: a}
 	if r.mirror, err = remote.New(remote.Options{Registry: r.url}); err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -35,10 +36,11 @@ type wiring struct {
 	log     *slog.Logger
 
 	front serve.Mirror
-	jobs  *replicate.Mirror // nil: there is no destination
-	event *part             // nil: no events
-	sweep *replicate.Sweep  // nil: there is no destination
-	rules *rules.Set        // those that end at the destination
+	jobs  *replicate.Mirror       // nil: there is no destination
+	event *part                   // nil: no queue of events
+	hooks map[string]http.Handler // by path
+	sweep *replicate.Sweep        // nil: there is no destination
+	rules *rules.Set              // those that end at the destination
 }
 
 func (w *wiring) connect(ctx context.Context, c *config.Mirror) error {
@@ -78,20 +80,38 @@ func (w *wiring) connect(ctx context.Context, c *config.Mirror) error {
 	m := mirror.New(o)
 	w.metrics.MustRegister(m.Collectors()...)
 	w.front = serve.Mirror{Names: c.Names, Reader: m, Lister: m}
-	if c.Events.SQS == "" {
-		return nil
+	return w.listenTo(ctx, m, c)
+}
+
+// listenTo connects the sources of events.
+func (w *wiring) listenTo(ctx context.Context, m *mirror.Mirror, c *config.Mirror) error {
+	handle := func(ctx context.Context, changes []registry.Change) error {
+		return w.changed(ctx, m, c.Source.Host(), changes)
 	}
-	client, err := newQueue(ctx, c.Events.SQS, c.Source, w.aws)
-	if err != nil {
-		return err
+	if c.Events.SQS != "" {
+		client, err := newQueue(ctx, c.Events.SQS, c.Source, w.aws)
+		if err != nil {
+			return err
+		}
+		q := events.NewSQS(events.Options{Client: client, QueueURL: c.Events.SQS, Logger: w.log, Handle: handle, DeadLetter: w.dead})
+		w.metrics.MustRegister(q.Collectors()...)
+		w.event = &part{"events of " + w.name, q.Run}
 	}
-	q := events.NewSQS(events.Options{Client: client, QueueURL: c.Events.SQS, Logger: w.log,
-		Handle: func(ctx context.Context, changes []registry.Change) error {
-			return w.changed(ctx, m, c.Source.Host(), changes)
-		}})
-	w.metrics.MustRegister(q.Collectors()...)
-	w.event = &part{"events of " + w.name, q.Run}
+	if hook := c.Events.Webhook; hook != nil {
+		h, err := events.NewWebhook(events.WebhookOptions{Name: hook.Path, TokenFile: hook.TokenFile, Logger: w.log, Handle: handle, DeadLetter: w.dead})
+		if err != nil {
+			return err
+		}
+		w.metrics.MustRegister(h.Collectors()...)
+		w.hooks = map[string]http.Handler{hook.Path: h}
+	}
 	return nil
+}
+
+// dead keeps a message that cannot become a job.
+func (w *wiring) dead(ctx context.Context, body []byte, reason error) error {
+	w.log.Warn("an event is a dead letter", "mirror", w.name, "why", reason)
+	return w.queue.PutLetter(ctx, w.name, body, reason)
 }
 
 // missed writes the job down before the manifest is served: no later pull may report it again.
@@ -111,12 +131,14 @@ func (w *wiring) missed(m mirror.Miss) error {
 }
 
 // changed has the tags that moved at the source asked for anew, and writes down the jobs. It returns only when they are on
-// disk, for then the event is acknowledged. An event is a hint: what it says is never believed, only looked into.
+// disk, for then the event is acknowledged. An event is a hint: what it says is never believed, only looked into. That of
+// another registry is ErrForeign.
 func (w *wiring) changed(ctx context.Context, m *mirror.Mirror, source string, changes []registry.Change) error {
 	var jobs []replicate.Job
+	var foreign error
 	for _, c := range changes {
 		if !sameRegistry(c.Registry, source) {
-			w.log.Warn("an event of another registry", "mirror", w.name, "registry", c.Registry, "repository", c.Repo)
+			foreign = fmt.Errorf("registry %s, repository %s: %w", c.Registry, c.Repo, events.ErrForeign)
 			continue
 		}
 		m.Invalidate(c.Repo, c.Tag)
@@ -127,10 +149,10 @@ func (w *wiring) changed(ctx context.Context, m *mirror.Mirror, source string, c
 			jobs = append(jobs, j)
 		}
 	}
-	if len(jobs) == 0 {
-		return nil
+	if err := w.queue.Put(ctx, jobs...); err != nil {
+		return err
 	}
-	return w.queue.Put(ctx, jobs...)
+	return foreign
 }
 
 // sameRegistry reports whether two hosts name one registry: an ECR registry has several (dual-stack, FIPS), and events name

@@ -1,7 +1,9 @@
-// Package events turns what AWS says about ECR registries into changes (registry.Change), and receives it from an SQS queue.
+// Package events turns what registries say about themselves into changes (registry.Change), and receives it: from an SQS
+// queue, or as an HTTP endpoint (Webhook) for EventBridge API destinations and for Distribution's notifications.
 //
 // Events are hints: ECR emits them best effort, they are repeated and reordered, and whoever may write to the queue can
-// forge them. So every field is validated here, and a change only ever causes the registry to be asked.
+// forge them. So every field is validated here, and a change only ever causes the registry to be asked. What cannot become
+// a change is a dead letter: kept, counted, and acknowledged, for the same bytes would fail again.
 //
 // Limitations: replication, scan and pull-through-cache events of ECR are recognized and ignored; CloudTrail is read for
 // PutImage alone; an SNS signature is not verified (the queue's policy says who may send).
@@ -29,6 +31,8 @@ var (
 	ErrIgnored error = &reason{"ignored"}
 	// ErrUnknown is well-formed but nothing that this package knows.
 	ErrUnknown error = &reason{"unknown"}
+	// ErrForeign is of a registry that is not the one this is set up for. Decode does not know; Handle says so.
+	ErrForeign error = &reason{"foreign"}
 	// ErrMalformed is not JSON, too large, or has a field that cannot be what it should be.
 	ErrMalformed error = &reason{"malformed"}
 )
@@ -39,9 +43,11 @@ func (r *reason) Error() string { return r.name + " event" }
 func (r *reason) Unwrap() error { return registry.Invalid }
 
 // Decode reads one message: an EventBridge event of ECR ("ECR Image Action", "ECR Referrer Action") or of CloudTrail
-// (PutImage), as it is or in an SNS envelope. The sources of the formats: Amazon EventBridge events reference, "Amazon ECR
-// events"; Amazon ECR User Guide, "EventBridge"; Amazon SNS guide, "Parsing message formats". An error is ErrIgnored,
-// ErrUnknown or ErrMalformed; without one there is at least one change.
+// (PutImage), as it is or in an SNS envelope, or an envelope of Distribution's notifications. The sources of the formats:
+// Amazon EventBridge events reference, "Amazon ECR events"; Amazon ECR User Guide, "EventBridge"; Amazon SNS guide, "Parsing
+// message formats"; Distribution, package notifications. An error is ErrIgnored, ErrUnknown or ErrMalformed; without one
+// there is at least one change. Of several notifications in one envelope the changes of those that are
+// good are returned beside the error of another.
 func Decode(body []byte) ([]registry.Change, error) {
 	return decode(body, true)
 }
@@ -57,6 +63,8 @@ type event struct {
 	Region     string          `json:"region"`
 	Time       time.Time       `json:"time"`
 	Detail     json.RawMessage `json:"detail"`
+	// of Distribution
+	Events []json.RawMessage `json:"events"`
 }
 
 func decode(body []byte, envelope bool) ([]registry.Change, error) {
@@ -66,6 +74,9 @@ func decode(body []byte, envelope bool) ([]registry.Change, error) {
 	var e event
 	if err := json.Unmarshal(body, &e); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	if e.Source == "" && len(e.Events) > 0 {
+		return notifications(e.Events)
 	}
 	if e.Source == "" && e.Type != "" {
 		if e.Type == "Notification" && e.Message != "" && envelope {
@@ -167,20 +178,33 @@ func (e event) change(op registry.Op, account, repo, tag, dgst string) ([]regist
 	if !ok {
 		return nil, fmt.Errorf("account %.20q, region %.40q: %w", account, e.Region, ErrMalformed)
 	}
-	if n, err := reference.WithName(repo); err != nil || n.Name() != repo || len(repo) > 256 {
-		return nil, fmt.Errorf("repository %.300q: %w", repo, ErrMalformed)
+	c, err := validated(registry.Change{Registry: host, Repo: repo, Tag: tag, Digest: digest.Digest(dgst), Op: op, At: e.Time})
+	if err == nil && c.Digest == "" {
+		err = fmt.Errorf("no digest: %w", ErrMalformed)
 	}
-	if loc := reference.TagRegexp.FindStringIndex(tag); tag != "" && (loc == nil || loc[0] != 0 || loc[1] != len(tag)) {
-		return nil, fmt.Errorf("tag %.200q: %w", tag, ErrMalformed)
+	if err != nil {
+		return nil, err
 	}
-	d := digest.Digest(dgst)
-	if err := d.Validate(); err != nil {
-		return nil, fmt.Errorf("digest %.200q: %w", dgst, ErrMalformed)
+	return []registry.Change{c}, nil
+}
+
+// validated returns c unless a part of it cannot be what it should be: ErrMalformed. Only a tag's deletion may lack a digest.
+func validated(c registry.Change) (registry.Change, error) {
+	if n, err := reference.WithName(c.Repo); err != nil || n.Name() != c.Repo || len(c.Repo) > 256 {
+		return registry.Change{}, fmt.Errorf("repository %.300q: %w", c.Repo, ErrMalformed)
 	}
-	if e.Time.IsZero() {
-		return nil, fmt.Errorf("no time: %w", ErrMalformed)
+	if loc := reference.TagRegexp.FindStringIndex(c.Tag); c.Tag != "" && (loc == nil || loc[0] != 0 || loc[1] != len(c.Tag)) {
+		return registry.Change{}, fmt.Errorf("tag %.200q: %w", c.Tag, ErrMalformed)
 	}
-	return []registry.Change{{Registry: host, Repo: repo, Tag: tag, Digest: d, Op: op, At: e.Time.UTC()}}, nil
+	untagged := c.Op == registry.Delete && c.Tag != "" && c.Digest == ""
+	if err := c.Digest.Validate(); err != nil && !untagged {
+		return registry.Change{}, fmt.Errorf("digest %.200q: %w", string(c.Digest), ErrMalformed)
+	}
+	if c.At.IsZero() {
+		return registry.Change{}, fmt.Errorf("no time: %w", ErrMalformed)
+	}
+	c.At = c.At.UTC()
+	return c, nil
 }
 
 // hostOf returns the host name of a registry: facts of the partitions as in the SDK's endpoint tables.

@@ -31,6 +31,10 @@ func TestDecodeSamples(t *testing.T) {
 	change := registry.Change{Registry: "123456789012.dkr.ecr.us-west-2.amazonaws.com", Repo: "my-repo", Digest: dgst, At: at}
 	with := func(f func(*registry.Change)) []registry.Change { c := change; f(&c); return []registry.Change{c} }
 	latest := with(func(c *registry.Change) { c.Tag = "latest" })
+	onThe := func(host string, f func(*registry.Change)) []registry.Change {
+		return with(func(c *registry.Change) { c.Registry, c.Tag = host, "latest"; f(c) })
+	}
+	pushed := onThe("registry.example.com:5000", func(*registry.Change) {})
 	for name, tc := range map[string]struct {
 		want []registry.Change
 		err  error
@@ -41,6 +45,7 @@ func TestDecodeSamples(t *testing.T) {
 		"push-china": {with(func(c *registry.Change) {
 			c.Tag, c.Registry = "latest", "123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn"
 		}), nil},
+		"push-media-types":  {latest, nil},
 		"delete":            {with(func(c *registry.Change) { c.Tag, c.Op = "latest", registry.Delete }), nil},
 		"referrer":          {[]registry.Change{change}, nil},
 		"sns":               {latest, nil},
@@ -54,6 +59,21 @@ func TestDecodeSamples(t *testing.T) {
 		"sns-subscription":  {nil, events.ErrUnknown},
 		"ec2":               {nil, events.ErrUnknown},
 		"forged-source":     {nil, events.ErrUnknown},
+
+		"pull-through-cache": {nil, events.ErrIgnored},
+
+		"notification":                {pushed, nil},
+		"notification-no-host":        {pushed, nil},
+		"notification-node":           {onThe("xtal.local:5000", func(c *registry.Change) { c.Tag = "" }), nil},
+		"notification-batch":          {append(pushed[:1:1], onThe("other.example.com", func(c *registry.Change) { c.Tag = "v2" })...), nil},
+		"notification-untag":          {onThe("registry.example.com:5000", func(c *registry.Change) { c.Op, c.Digest = registry.Delete, "" }), nil},
+		"notification-delete":         {onThe("registry.example.com:5000", func(c *registry.Change) { c.Op, c.Tag = registry.Delete, "" }), nil},
+		"notification-blob":           {nil, events.ErrIgnored},
+		"notification-pull":           {nil, events.ErrIgnored},
+		"notification-partly-bad":     {pushed, events.ErrMalformed},
+		"notification-no-repository":  {nil, events.ErrMalformed},
+		"notification-bad-host":       {nil, events.ErrMalformed},
+		"notification-unknown-action": {nil, events.ErrUnknown},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := events.Decode(sample(t, name))
@@ -136,14 +156,15 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		changes, err := events.Decode(b)
-		if (err == nil) != (len(changes) > 0) {
+		if err == nil && len(changes) == 0 || errors.Is(err, events.ErrIgnored) && len(changes) > 0 {
 			t.Fatalf("%d changes and error %v", len(changes), err)
 		}
 		if err != nil && registry.ClassOf(err) != registry.Invalid {
 			t.Errorf("%v has class %v", err, registry.ClassOf(err))
 		}
 		for _, c := range changes {
-			if c.Digest.Validate() != nil || c.Repo == "" || strings.Contains(c.Repo, "..") || strings.ContainsAny(c.Registry, "/:@ ") || c.At.IsZero() {
+			untagged := c.Op == registry.Delete && c.Tag != "" && c.Digest == ""
+			if !untagged && c.Digest.Validate() != nil || c.Repo == "" || strings.Contains(c.Repo, "..") || strings.ContainsAny(c.Registry, "/@ ") || c.At.IsZero() {
 				t.Errorf("change %+v", c)
 			}
 		}

@@ -12,8 +12,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/prometheus/client_golang/prometheus"
-
-	"github.com/ecr-mirror/ecr-mirror/registry"
 )
 
 // Queue is the part of an SQS client that is used; *sqs.Client has it. It needs sqs:ReceiveMessage and sqs:DeleteMessage.
@@ -26,12 +24,10 @@ type Queue interface {
 type Options struct {
 	Client   Queue
 	QueueURL string
-	// Handle makes the changes of one message durable. The message is deleted only after it returned nil; else the queue
-	// delivers it again when its visibility timeout is over. It is called by one goroutine, and must be idempotent.
-	Handle func(ctx context.Context, changes []registry.Change) error
-	// DeadLetter keeps a message that is unknown or malformed, and why; nil: it is logged at level error, cut to 2 KiB. The
-	// message is deleted after it returned nil.
-	DeadLetter func(ctx context.Context, body []byte, reason error) error
+	// Handle is called by one goroutine. The message is deleted after it returned nil; else the queue delivers it again
+	// when its visibility timeout is over.
+	Handle     Handle
+	DeadLetter DeadLetter    // nil: logged at level error, cut to 2 KiB
 	Logger     *slog.Logger  // nil: none
 	Wait       time.Duration // of a long poll, at most 20 s; 0: 20 s
 	MaxBackoff time.Duration // between failing polls; 0: 1 min
@@ -39,10 +35,9 @@ type Options struct {
 
 // SQS receives changes from one queue. Several replicas may share a queue.
 type SQS struct {
-	o        Options
-	messages *prometheus.CounterVec
-	polls    *prometheus.CounterVec
-	age      prometheus.Histogram
+	o     Options
+	in    *intake
+	polls *prometheus.CounterVec
 }
 
 // NewSQS returns a receiver; nothing happens before Run.
@@ -56,26 +51,17 @@ func NewSQS(o Options) *SQS {
 	if o.MaxBackoff <= 0 {
 		o.MaxBackoff = time.Minute
 	}
-	labels := prometheus.Labels{"queue": o.QueueURL}
-	return &SQS{o: o,
-		messages: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "ecr_mirror_event_messages_total", ConstLabels: labels,
-			Help: "Messages received, by outcome: handled, ignored, unknown, malformed, failed (left in the queue).",
-		}, []string{"outcome"}),
+	return &SQS{o: o, in: newIntake(o.QueueURL, o.Handle, o.DeadLetter, o.Logger),
 		polls: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "ecr_mirror_event_queue_errors_total", ConstLabels: labels,
+			Name: "ecr_mirror_event_queue_errors_total", ConstLabels: prometheus.Labels{"queue": o.QueueURL},
 			Help: "Calls to SQS that failed, by call. A message whose deletion failed comes again.",
 		}, []string{"call"}),
-		age: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "ecr_mirror_event_age_seconds", ConstLabels: labels,
-			Help: "From what an event tells of to its handling here.", Buckets: prometheus.ExponentialBuckets(0.25, 4, 9),
-		}),
 	}
 }
 
 // Collectors returns the queue's metrics. The caller registers them.
 func (q *SQS) Collectors() []prometheus.Collector {
-	return []prometheus.Collector{q.messages, q.polls, q.age}
+	return append(q.in.collectors(), q.polls)
 }
 
 // Run receives until ctx ends, and returns nil then. It does not give up: a queue that cannot be reached is asked again after
@@ -92,7 +78,7 @@ func (q *SQS) Run(ctx context.Context) error {
 		}
 		d := q.delay(failures)
 		failures++
-		q.o.Logger.WarnContext(ctx, "event queue", "err", err, "again", d.Round(time.Millisecond))
+		q.o.Logger.WarnContext(ctx, "event queue", "error", err, "again", d.Round(time.Millisecond))
 		t := time.NewTimer(d)
 		select {
 		case <-t.C:
@@ -125,40 +111,13 @@ func (q *SQS) poll(ctx context.Context) error {
 	var done []types.DeleteMessageBatchRequestEntry
 	var failed error
 	for i, m := range out.Messages {
-		if err := q.message(ctx, []byte(aws.ToString(m.Body))); err != nil {
-			q.messages.WithLabelValues("failed").Inc()
+		if err := q.in.take(ctx, []byte(aws.ToString(m.Body))); err != nil {
 			failed = errors.Join(failed, err)
 			continue // the others may still succeed; this one comes again
 		}
 		done = append(done, types.DeleteMessageBatchRequestEntry{Id: aws.String(fmt.Sprint(i)), ReceiptHandle: m.ReceiptHandle})
 	}
 	return errors.Join(failed, q.delete(ctx, done))
-}
-
-// message returns nil when the message may be deleted.
-func (q *SQS) message(ctx context.Context, body []byte) error {
-	changes, err := Decode(body)
-	switch {
-	case err == nil:
-		if err := q.o.Handle(ctx, changes); err != nil {
-			return fmt.Errorf("handle: %w", err)
-		}
-		for _, c := range changes {
-			q.age.Observe(max(0, time.Since(c.At).Seconds()))
-		}
-		q.messages.WithLabelValues("handled").Inc()
-		return nil
-	case errors.Is(err, ErrIgnored):
-		q.o.Logger.DebugContext(ctx, "event ignored", "why", err)
-	case q.o.DeadLetter != nil:
-		if derr := q.o.DeadLetter(ctx, body, err); derr != nil {
-			return fmt.Errorf("dead letter: %w", derr)
-		}
-	default:
-		q.o.Logger.ErrorContext(ctx, "event not understood", "why", err, "body", fmt.Sprintf("%.2048q", body))
-	}
-	q.messages.WithLabelValues(reasonOf(err)).Inc()
-	return nil
 }
 
 // delete removes what is done, even while stopping: else all of it comes again.

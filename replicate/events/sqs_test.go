@@ -14,7 +14,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/google/go-cmp/cmp"
-	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"github.com/ecr-mirror/ecr-mirror/registry"
@@ -110,28 +109,9 @@ func (q *queue) left() int {
 	return len(q.messages)
 }
 
-// counted returns the counters of one metric by their variable label.
 func counted(t *testing.T, s *events.SQS, name string) map[string]float64 {
 	t.Helper()
-	reg := prometheus.NewPedanticRegistry()
-	reg.MustRegister(s.Collectors()...)
-	families, err := reg.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	got := map[string]float64{}
-	for _, f := range families {
-		if f.GetName() == name {
-			for _, m := range f.GetMetric() {
-				for _, l := range m.GetLabel() {
-					if l.GetName() != "queue" {
-						got[l.GetValue()] = m.GetCounter().GetValue()
-					}
-				}
-			}
-		}
-	}
-	return got
+	return gathered(t, s.Collectors(), name)
 }
 
 // run runs a receiver on q for d.

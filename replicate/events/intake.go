@@ -1,0 +1,89 @@
+package events
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/ecr-mirror/ecr-mirror/registry"
+)
+
+// Handle makes the changes of one message durable; the message is acknowledged only after it returned nil. It must be
+// idempotent. An error that is ErrForeign says that all that could be done is done, and the message is a dead letter.
+type Handle func(ctx context.Context, changes []registry.Change) error
+
+// DeadLetter keeps a message that did not become a change, and why: ErrUnknown, ErrMalformed or ErrForeign, wrapped. The
+// message is acknowledged after it returned nil.
+type DeadLetter func(ctx context.Context, body []byte, reason error) error
+
+// intake is what becomes of a message, wherever it comes from.
+type intake struct {
+	handle     Handle
+	deadLetter DeadLetter
+	log        *slog.Logger
+	messages   *prometheus.CounterVec
+	age        prometheus.Histogram
+}
+
+// newIntake's from is the metrics' name of where messages come from.
+func newIntake(from string, handle Handle, deadLetter DeadLetter, log *slog.Logger) *intake {
+	labels := prometheus.Labels{"from": from}
+	return &intake{handle: handle, deadLetter: deadLetter, log: log,
+		messages: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "ecr_mirror_event_messages_total", ConstLabels: labels,
+			Help: "Messages received, by outcome: handled, ignored, unknown, malformed, foreign, failed (left with the sender).",
+		}, []string{"outcome"}),
+		age: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "ecr_mirror_event_age_seconds", ConstLabels: labels,
+			Help: "From what an event tells of to its handling here.", Buckets: prometheus.ExponentialBuckets(0.25, 4, 9),
+		}),
+	}
+}
+
+func (in *intake) collectors() []prometheus.Collector {
+	return []prometheus.Collector{in.messages, in.age}
+}
+
+// take returns nil when the message may be acknowledged: what it asks for, or it itself, is durable.
+func (in *intake) take(ctx context.Context, body []byte) error {
+	outcome, err := in.do(ctx, body)
+	if err != nil {
+		outcome = "failed"
+	}
+	in.messages.WithLabelValues(outcome).Inc()
+	return err
+}
+
+func (in *intake) do(ctx context.Context, body []byte) (outcome string, err error) {
+	changes, reason := Decode(body)
+	if len(changes) > 0 {
+		err := in.handle(ctx, changes)
+		switch {
+		case errors.Is(err, ErrForeign):
+			reason = errors.Join(reason, err)
+		case err != nil:
+			return "", fmt.Errorf("handle: %w", err)
+		default:
+			for _, c := range changes {
+				in.age.Observe(max(0, time.Since(c.At).Seconds()))
+			}
+		}
+	}
+	switch {
+	case reason == nil:
+		return "handled", nil
+	case errors.Is(reason, ErrIgnored):
+		in.log.DebugContext(ctx, "event ignored", "why", reason)
+	case in.deadLetter != nil:
+		if err := in.deadLetter(ctx, body, reason); err != nil {
+			return "", fmt.Errorf("dead letter: %w", err)
+		}
+	default:
+		in.log.ErrorContext(ctx, "event not understood", "why", reason, "body", fmt.Sprintf("%.2048q", body))
+	}
+	return reasonOf(reason), nil
+}
