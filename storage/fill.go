@@ -3,12 +3,11 @@ package storage
 import (
 	"context"
 	"errors"
-	"fmt"
 	"hash"
-	"io"
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -23,6 +22,7 @@ const (
 	wakeAfter = 10 * time.Millisecond // or after so long
 	syncEvery = 8 << 20               // bytes between fsyncs: what a power cut costs
 	chunk     = 256 << 10             // read from upstream at once, at most
+	linger    = time.Minute           // how long a fill of which nobody wants more waits for the next reader
 )
 
 // errUncached ends a fill that has no place on the disk; its readers read from upstream.
@@ -31,33 +31,56 @@ var errUncached = errors.New("no room in the store")
 // errDamaged ends an interrupted fill whose bytes on the disk turned out wrong: the upstream is not to blame.
 var errDamaged = registry.Errorf(registry.Unavailable, "bytes left by an interrupted fill were damaged")
 
-// fill is the one download of one blob. The store owns it: readers come and go. It opens upstream once, and only then knows
-// the size, reserves space and becomes ready; it ends verified and committed, or failed.
+// errParked ends a fill that brought what its readers wanted, less than the whole.
+var errParked = errors.New("nobody wants more")
+
+// fill is the one download of one blob. The store owns it: readers come and go. Its first answer from upstream makes it
+// ready: only then are the size and the right to read known, and space reserved. Streams then bring the bytes; it ends
+// verified and committed, or failed.
 type fill struct {
 	s       *Store
 	digest  digest.Digest
 	starter *view         // whose error an upstream's refusal is
 	origin  place         // the starter's
+	first   int64         // where the starter's range begins
 	ready   chan struct{} // closed when desc is known and data may be followed, or err is set
+	waiting atomic.Int32  // readers that wait for ready
 
 	// Written before ready is closed.
-	desc registry.Descriptor
-	from registry.Reader // the Reader that answered the starter
-	file *fillFile       // under mu as well, for outstanding
-	item *item           // pinned until the fill ends; guarded by Store.mu
+	desc    registry.Descriptor
+	from    registry.Reader // the Reader that answered the starter
+	host    string          // its name
+	opening *stream         // the first answer
+	file    *fillFile       // under mu as well, for outstanding
+	item    *item           // pinned until the fill ends; guarded by Store.mu
+	resumed bool            // the file has bytes of an interrupted fill
 
-	// Of the goroutine that runs the fill.
+	kick    chan struct{} // holds a token when run has something to look at
+	streams sync.WaitGroup
+	syncing chan struct{} // holds a token while an fsync runs in the background
+
+	hashing sync.Mutex // guards hash and moves of hashed
 	hash    hash.Hash
-	resumed bool
-	content *registry.Content
-	cancel  context.CancelCauseFunc // of content
-	syncing chan struct{}           // holds a token while an fsync runs in the background
+	hashed  atomic.Int64 // bytes from the start that are in hash
 
 	mu       sync.Mutex
+	lane     registry.Lane   // of the most urgent reader
+	whole    bool            // all of it is wanted, not just what readers wait for
+	single   bool            // upstream ignores ranges
 	members  map[place]*view // who may follow: each has been answered by its own upstream
 	order    []place         // of members: whom to ask when a stream breaks
-	have     int64           // bytes from the start that are in the file
-	told     int64           // of those, what followers know of
+	readers  int             // bodies that are open
+	plan     *schedule       // nil until ready
+	pace     *pace
+	retry    retry
+	spawn    func(*run) // starts a stream; nil before there may be any
+	active   int        // streams without a successor
+	epoch    int        // counts troubles: streams from before one do not make another
+	paused   bool       // after trouble
+	over     bool       // no more streams
+	failure  error      // ends the fill
+	unsynced int64
+	untold   int64 // bytes that followers have not been woken for
 	verified bool
 	ended    bool // committed or failed: nobody joins any more
 	err      error
@@ -65,21 +88,25 @@ type fill struct {
 	timer    *time.Timer   // tells what is left after wakeAfter; nil when none runs
 }
 
-// startFill starts the download of o for v. The caller holds s.mu and has seen that neither a fill nor the object exists.
-func (s *Store) startFill(ctx context.Context, v *view, o registry.Object) (*fill, error) {
+// startFill starts the download of o for v, who wants r. The caller holds s.mu and has seen that neither a fill nor the
+// object exists.
+func (s *Store) startFill(ctx context.Context, v *view, o registry.Object, r registry.Range) (*fill, error) {
 	p := v.place(o)
-	f := &fill{s: s, digest: o.Digest, starter: v, origin: p, ready: make(chan struct{}), wake: make(chan struct{}),
-		members: map[place]*view{p: v}, order: []place{p}, syncing: make(chan struct{}, 1)}
-	ctx = registry.WithLane(s.ctx, registry.LaneOf(ctx))
-	if !s.spawnLocked(func() { f.run(ctx) }) {
+	f := &fill{s: s, digest: o.Digest, starter: v, origin: p, first: r.Offset, ready: make(chan struct{}), wake: make(chan struct{}),
+		members: map[place]*view{p: v}, order: []place{p}, syncing: make(chan struct{}, 1), kick: make(chan struct{}, 1),
+		lane: registry.LaneOf(ctx), whole: s.opts.FillOnProbe || !probes(r)}
+	if !s.spawnLocked(func() { f.run(s.ctx) }) {
 		return nil, errClosed
 	}
 	s.fills[o.Digest] = f
 	return f, nil
 }
 
-// join lets the readers of p follow; false when the fill has ended.
-func (f *fill) join(p place, v *view) bool {
+// probes reports whether r is a look at a few bytes, which is not worth a blob.
+func probes(r registry.Range) bool { return r.Length >= 0 && r.Length <= withheld }
+
+// join lets the readers of p follow, one of whom wants r now; false when the fill has ended.
+func (f *fill) join(ctx context.Context, p place, v *view, r registry.Range) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.ended {
@@ -88,6 +115,11 @@ func (f *fill) join(p place, v *view) bool {
 	if _, ok := f.members[p]; !ok {
 		f.order = append(f.order, p)
 		f.members[p] = v
+	}
+	f.lane = min(f.lane, registry.LaneOf(ctx))
+	if !f.whole && !probes(r) {
+		f.whole = true
+		f.grow()
 	}
 	return true
 }
@@ -102,10 +134,13 @@ func (f *fill) member(p place) bool {
 func (f *fill) outstanding() int64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.file == nil {
-		return 0
+	switch {
+	case f.plan != nil:
+		return f.plan.left
+	case f.file != nil:
+		return f.file.size
 	}
-	return f.file.size - f.have
+	return 0
 }
 
 func (f *fill) run(ctx context.Context) {
@@ -118,108 +153,6 @@ func (f *fill) run(ctx context.Context) {
 		f.syncing <- struct{}{} // no fsync runs from here on
 	}
 	f.end(ctx, err)
-}
-
-// start asks upstream, which is also what gives the starter the right to read, and prepares the file.
-func (f *fill) start(ctx context.Context) error {
-	name, p := f.s.fillName(f.digest), f.origin
-	o := registry.Object{Repo: p.repo, Kind: p.kind, Digest: f.digest}
-	f.s.mu.Lock()
-	old := f.s.space.pin(key{f.digest, true}, time.Now())
-	f.s.mu.Unlock()
-	f.item = old
-	rest := registry.Whole
-	if old != nil {
-		if file, err := openFillFile(name, f.digest); err == nil {
-			// The last segment is asked for in any case: no bytes without an answer from this upstream.
-			rest.Offset = min(file.prefix(), max(0, file.size-1)/file.segment*file.segment)
-			f.setFile(file, rest.Offset)
-		}
-	}
-	err := f.open(ctx, f.starter.up, o, rest)
-	if err == nil && rest.Offset > 0 && f.content.Descriptor.Size != f.file.size {
-		f.shut()
-		err = registry.Errorf(registry.Invalid, "open %v: size changed", o)
-	}
-	if err != nil && rest.Offset > 0 && registry.ClassOf(err) == registry.Invalid {
-		rest = registry.Whole // what is on the disk belongs to something else
-		err = f.open(ctx, f.starter.up, o, rest)
-	}
-	if err != nil {
-		if ctx.Err() != nil {
-			err = errClosed
-		}
-		return err
-	}
-	f.from, f.desc = f.content.From, f.content.Descriptor
-	f.desc.Digest = f.digest
-	if f.from == nil {
-		f.from = f.starter.up
-	}
-	f.hash = f.digest.Algorithm().Hash()
-	if f.desc.Size == 0 { // no byte of it can be withheld: its readers end as soon as it is ready
-		if err := f.verify(); err != nil {
-			return err
-		}
-	}
-	if f.resumed = rest.Offset > 0; f.resumed {
-		return nil
-	}
-	return f.allocate(name)
-}
-
-// setFile makes file, of which have bytes are good, the one that followers read.
-func (f *fill) setFile(file *fillFile, have int64) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.file != nil {
-		f.file.close()
-	}
-	f.file, f.have, f.told = file, have, have
-}
-
-// allocate reserves space and makes an empty file.
-func (f *fill) allocate(name string) error {
-	s := f.s
-	f.setFile(nil, 0)
-	err := f.reserve()
-	for try := 0; try < 100 && errors.Is(err, errNoRoom) && s.committing(); try++ {
-		time.Sleep(10 * time.Millisecond) // what is being committed can be evicted once that is done
-		err = f.reserve()
-	}
-	if errors.Is(err, errTooLarge) {
-		s.uncached.Add(f.digest, true)
-	}
-	if err == nil {
-		var file *fillFile
-		if file, err = createFillFile(name, f.digest, f.desc.Size); err == nil {
-			f.setFile(file, 0)
-			return nil
-		}
-	}
-	s.log.Warn("content is not cached", "digest", f.digest, "bytes", f.desc.Size, "error", err)
-	return fmt.Errorf("%w: %w", errUncached, err)
-}
-
-// reserve books the space, in place of a partial object that is of no use.
-func (f *fill) reserve() error {
-	s := f.s
-	s.mu.Lock()
-	if f.item != nil {
-		s.space.unpin(f.item)
-		s.space.drop(f.item)
-		f.item = nil
-	}
-	if time.Now().Before(s.fullUntil) {
-		s.mu.Unlock()
-		return errDiskFull
-	}
-	it, victims, err := s.space.reserve(key{f.digest, true}, f.desc.Size, s.room(), time.Now())
-	f.item = it
-	gone := s.forget(victims)
-	s.mu.Unlock()
-	s.remove(gone)
-	return err
 }
 
 // committing reports whether a fill has all its bytes and only needs to be made durable.
@@ -252,10 +185,19 @@ func (f *fill) verify() error {
 	return nil
 }
 
+// bits is which segments are there.
+func (f *fill) bits() []byte {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.plan.bits()
+}
+
 // end commits the fill or says why it failed, and takes it out of the store's map.
 func (f *fill) end(ctx context.Context, err error) {
 	s, result := f.s, "complete"
-	f.shut()
+	if f.opening != nil {
+		f.opening.shut()
+	}
 	wasReady := err == nil
 	select {
 	case <-f.ready:
@@ -271,6 +213,8 @@ func (f *fill) end(ctx context.Context, err error) {
 		}
 	case errors.Is(err, errUncached):
 		result = "uncached"
+	case errors.Is(err, errParked):
+		result, keep = "interrupted", true
 	case registry.ClassOf(err) == registry.Corrupt:
 		result = "corrupt"
 		s.doubt(f.digest, f.from)
@@ -288,7 +232,7 @@ func (f *fill) end(ctx context.Context, err error) {
 		} else if !errors.Is(err, errDisk) {
 			s.doubt(f.digest, f.from)
 		}
-		keep = f.file.sync(f.have) == nil
+		keep = f.file.sync(f.bits()) == nil
 	}
 	s.metrics.fills.WithLabelValues(result).Inc()
 
@@ -315,10 +259,12 @@ func (f *fill) end(ctx context.Context, err error) {
 	if result != "complete" && !keep {
 		removeFillFile(s.fillName(f.digest))
 	}
-	delete(s.fills, f.digest)
+	if s.fills[f.digest] == f {
+		delete(s.fills, f.digest)
+	}
 	if result == "damaged" { // once: the new fill resumes nothing
 		p := f.origin
-		_, _ = s.startFill(ctx, f.starter, registry.Object{Repo: p.repo, Kind: p.kind, Digest: f.digest})
+		_, _ = s.startFill(ctx, f.starter, registry.Object{Repo: p.repo, Kind: p.kind, Digest: f.digest}, registry.Whole)
 	}
 	s.mu.Unlock()
 	if f.file != nil {
@@ -345,36 +291,4 @@ func (f *fill) publish() error {
 		return err
 	}
 	return os.Remove(f.s.fillName(f.digest) + ".map")
-}
-
-// transfer brings what is missing into the file, asking again where a stream breaks.
-func (f *fill) transfer(ctx context.Context) error {
-	if f.resumed {
-		n, err := io.Copy(f.hash, io.NewSectionReader(f.file.data, 0, f.have))
-		if err == nil && n < f.have {
-			err = io.ErrUnexpectedEOF
-		}
-		if err != nil {
-			return errDamaged
-		}
-	}
-	var r retry
-	for f.have < f.desc.Size {
-		before := f.have
-		err := f.pump(ctx)
-		f.shut()
-		switch {
-		case f.have == f.desc.Size:
-			return nil
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case errors.Is(err, errDisk):
-			return f.disk(err)
-		}
-		f.s.log.Warn("upstream broke, continuing", "digest", f.digest, "at", f.have, "of", f.desc.Size, "error", err)
-		if err := f.reopen(ctx, &r, f.have-before, err); err != nil {
-			return err
-		}
-	}
-	return nil
 }

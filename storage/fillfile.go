@@ -96,6 +96,9 @@ func openFillFile(name string, d digest.Digest) (f *fillFile, err error) {
 	if f.data, err = os.OpenFile(name+".data", os.O_RDWR, 0); err != nil {
 		return f, err
 	}
+	if f.segment != segmentSize {
+		return f, fmt.Errorf("%s.map has segments of %d bytes", name, f.segment)
+	}
 	info, err := f.data.Stat()
 	if err == nil && info.Size() != f.size {
 		err = fmt.Errorf("%s.data has %d bytes, want %d", name, info.Size(), f.size)
@@ -129,30 +132,15 @@ func parseMap(m []byte, d digest.Digest) (size, segment int64, bits []byte, err 
 	return size, segment, bits, nil
 }
 
-// prefix is how many bytes from the start are known to be on the disk.
-func (f *fillFile) prefix() int64 {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	var n int64
-	for n < segments(f.size, f.segment) && f.bits[n/8]&(1<<(n%8)) != 0 {
-		n++
-	}
-	return min(n*f.segment, f.size)
-}
-
-// sync makes the bytes [0, have) durable and then marks the segments that are complete.
-func (f *fillFile) sync(have int64) error {
+// sync makes the data durable and then marks the segments in bits, which were there before the call.
+func (f *fillFile) sync(bits []byte) error {
 	if err := f.data.Sync(); err != nil {
 		return err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	n := have / f.segment
-	if have == f.size {
-		n = segments(f.size, f.segment)
-	}
-	for i := range n {
-		f.bits[i/8] |= 1 << (i % 8)
+	for i := range f.bits {
+		f.bits[i] |= bits[i]
 	}
 	_, err := f.marks.WriteAt(f.bits, mapHeader)
 	return err

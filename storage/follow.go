@@ -10,13 +10,12 @@ import (
 	"github.com/ecr-mirror/ecr-mirror/registry"
 )
 
-// wrote notes n more bytes in the file: told at once if they are the first or make a MiB, else within wakeAfter.
-func (f *fill) wrote(n int64) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.have += n
+// told wakes followers for n more bytes in the file: at once if somebody may have waited for just these or there is a MiB,
+// else within wakeAfter. The caller holds mu.
+func (f *fill) told(n int64, atOnce bool) {
+	f.untold += n
 	switch {
-	case f.told == 0 || f.have-f.told >= wakeBytes || f.have == f.desc.Size:
+	case atOnce || f.untold >= wakeBytes:
 		f.tell()
 	case f.timer == nil:
 		f.timer = time.AfterFunc(wakeAfter, func() {
@@ -33,19 +32,28 @@ func (f *fill) tell() {
 		f.timer.Stop()
 		f.timer = nil
 	}
-	f.told = f.have
+	f.untold = 0
 	close(f.wake)
 	f.wake = make(chan struct{})
 }
 
-// await blocks until bytes after pos may be given out, and returns where they end. A probe may have the tail before it is
-// verified.
-func (f *fill) await(ctx context.Context, pos int64, probe bool) (int64, error) {
+// await blocks until bytes after pos may be given out, and returns where they end; end is where the reader does. A probe may
+// have the tail before it is verified.
+func (f *fill) await(ctx context.Context, pos, end int64, probe bool) (int64, error) {
+	var w *wait
 	for {
 		f.mu.Lock()
-		to, err, wake := f.told, f.err, f.wake
+		to, err, wake := f.plan.avail(pos), f.err, f.wake
 		if !f.verified && !probe {
 			to = min(to, f.desc.Size-withheld)
+		}
+		done := to > pos || err != nil
+		if !done && w == nil {
+			w = &wait{pos, end}
+			f.plan.waits = append(f.plan.waits, w)
+			f.grow()
+		} else if done && w != nil {
+			f.plan.forget(w)
 		}
 		f.mu.Unlock()
 		switch {
@@ -59,6 +67,9 @@ func (f *fill) await(ctx context.Context, pos int64, probe bool) (int64, error) 
 		select {
 		case <-wake:
 		case <-ctx.Done():
+			f.mu.Lock()
+			f.plan.forget(w)
+			f.mu.Unlock()
 			return 0, ctx.Err()
 		}
 	}
@@ -86,6 +97,7 @@ func (f *fill) reader(ctx context.Context) (*body, error) {
 		return nil, err
 	}
 	f.s.space.again(f.item, time.Now())
+	f.readers++
 	return &body{ctx: ctx, s: f.s, f: file, fill: f, item: f.item, end: f.desc.Size}, nil
 }
 
@@ -112,7 +124,7 @@ func (b *body) Span(ctx context.Context, max int64) (*os.File, int64, error) {
 	}
 	to := b.end
 	if b.fill != nil {
-		if to, err = b.fill.await(ctx, pos, b.probe); err != nil {
+		if to, err = b.fill.await(ctx, pos, b.end, b.probe); err != nil {
 			return nil, 0, err
 		}
 	}
@@ -148,6 +160,12 @@ func (b *body) Close() error {
 	b.s.mu.Unlock()
 	if it == nil {
 		return nil
+	}
+	if f := b.fill; f != nil {
+		f.mu.Lock()
+		f.readers--
+		f.prod()
+		f.mu.Unlock()
 	}
 	return b.f.Close()
 }

@@ -12,7 +12,7 @@ import (
 
 // TestIsolation shows that a place reads only what its own upstream says it may: on the disk and in a fill under way.
 func TestIsolation(t *testing.T) {
-	const size = 2 << 20
+	const size = 1 << 20
 	for _, underWay := range []bool{false, true} {
 		up, m, o, body := upstream(t, size)
 		put(t, m, "granted", registrytest.NewBlob("application/octet-stream", body))

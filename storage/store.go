@@ -10,9 +10,10 @@
 // meta.db is links, tags and access times (see meta). What is in blobs/ was verified before it got its name, and is not
 // read again at start-up.
 //
-// Limitations: bytes that rot on the disk later are noticed only in manifests. A blob is filled by one stream, in order, so
-// a range near its end waits for what stands before it. When the disk fills up in spite of reservations, readers of a fill
-// are cut and get the content uncached when they ask again. Bytes of an evicted object that is still open are not counted.
+// Limitations: bytes that rot on the disk later are noticed only in manifests. From an upstream that ignores ranges a blob
+// comes in one stream, so a range near its end waits for what stands before it. When the disk fills up in spite of
+// reservations, readers of a fill are cut and get the content uncached when they ask again. Bytes of an evicted object that
+// is still open are not counted.
 package storage
 
 import (
@@ -42,6 +43,7 @@ type Options struct {
 	ManifestCache int           // manifests kept in memory; 0: 4096
 	StallTimeout  time.Duration // an upstream stream without a byte for so long is asked again; 0: 20 s
 	LockWait      time.Duration // how long Open waits for another process to let go of Path; 0: 1 s
+	FillOnProbe   bool          // a read of a few bytes brings the whole blob, not just what it needs
 	Logger        *slog.Logger  // nil: silent
 }
 
@@ -62,6 +64,8 @@ type Store struct {
 	work     sync.WaitGroup // fills, flushes, removals
 	flushing atomic.Bool    // a flush is about to start
 	tmp      atomic.Uint64  // makes temporary names unique
+	slots    slots
+	buffers  sync.Pool // of *[]byte, chunk long
 	write    func(f *os.File, p []byte, at int64) (int, error)
 
 	mu        sync.Mutex // guards what follows
@@ -97,6 +101,7 @@ func open(o Options) (*Store, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Store{opts: o, log: o.Logger, fills: make(map[digest.Digest]*fill), write: (*os.File).WriteAt}
+	s.buffers.New = func() any { b := make([]byte, chunk); return &b }
 	for _, dir := range []string{"blobs", "fills", "tmp"} {
 		if err := durable.MkdirAll(filepath.Join(o.Path, dir), 0o700); err != nil {
 			return nil, err

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -13,134 +14,208 @@ import (
 const (
 	firstDelay  = 100 * time.Millisecond
 	maxDelay    = 5 * time.Second
-	maxAttempts = 5       // without a single byte
-	progress    = 1 << 20 // bytes after which delays start small again
+	maxAttempts = 5                // without a single byte,
+	maxTrouble  = 30 * time.Second // or for so long when upstream says that it is busy
+	progress    = 1 << 20          // bytes after which delays start small again
 )
 
 // retry paces how a broken upstream is asked again. One that gives nothing is given up after maxAttempts; one that gives
 // little is asked ever more slowly.
 type retry struct {
 	fruitless int
+	since     time.Time // of the first of these
 	delay     time.Duration
 	gained    int64
 }
 
-// next notes that the last attempt brought n bytes, and returns how long to wait for the next; false: give up.
-func (r *retry) next(n int64) (time.Duration, bool) {
-	if r.gained += n; r.gained >= progress {
+// got notes bytes.
+func (r *retry) got(n int64) {
+	r.fruitless = 0
+	r.gained += n
+}
+
+// next notes an attempt that ended in err, and returns how long to wait before the next; false: give up.
+func (r *retry) next(err error) (time.Duration, bool) {
+	if r.gained >= progress {
 		r.delay, r.gained = 0, 0
 	}
-	if n > 0 {
-		r.fruitless = 0
+	if r.fruitless++; r.fruitless == 1 {
+		r.since = time.Now()
 	}
-	r.fruitless++
 	r.delay = min(max(firstDelay, 2*r.delay), maxDelay)
-	return r.delay/2 + rand.N(r.delay/2), r.fruitless <= maxAttempts
-}
-
-// reopen waits and asks for the rest: first the Reader that answered, then the members' upstreams in turn. gained is what
-// the broken stream brought, cause why it broke.
-func (f *fill) reopen(ctx context.Context, r *retry, gained int64, cause error) error {
-	for try := 0; ; try++ {
-		wait, ok := r.next(gained)
-		if gained = 0; !ok {
-			if registry.ClassOf(cause) == registry.Internal { // an unclassed error of a stream
-				cause = registry.Errorf(registry.Unavailable, "%w", cause)
-			}
-			return fmt.Errorf("fill %s: upstream broke at byte %d of %d: %w", f.digest, f.have, f.desc.Size, cause)
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(wait):
-		}
-		up, p := f.from, f.origin
-		if try > 0 {
-			f.mu.Lock()
-			p = f.order[(try-1)%len(f.order)]
-			up = f.members[p].up
-			f.mu.Unlock()
-		}
-		o := registry.Object{Repo: p.repo, Kind: p.kind, Digest: f.digest}
-		if err := f.open(ctx, up, o, registry.Range{Offset: f.have, Length: -1}); err != nil {
-			cause = err
-			continue
-		}
-		if size := f.content.Descriptor.Size; size != f.desc.Size {
-			return registry.Errorf(registry.Corrupt, "fill %s: size changed from %d to %d bytes", f.digest, f.desc.Size, size)
-		}
-		return nil
+	wait := r.delay/2 + rand.N(r.delay/2)
+	if after := retryAfter(err); after > 0 || registry.ClassOf(err) == registry.Throttled {
+		return max(wait, min(after, maxTrouble/2)), time.Since(r.since) < maxTrouble
 	}
+	return wait, r.fruitless <= maxAttempts
 }
 
-// open asks up for r and makes the answer the content that pump reads. The upstream bounds the wait for its answer.
-func (f *fill) open(ctx context.Context, up registry.Reader, o registry.Object, r registry.Range) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	c, err := up.Open(f.s.wary(ctx, f.digest), o, r)
-	if err != nil {
-		cancel(nil)
-		return err
+// transfer has streams bring what is wanted into the file, and hashes it. When it returns, no stream runs.
+func (f *fill) transfer(ctx context.Context) error {
+	f.s.slots.enter(f.host)
+	defer f.s.slots.leave(f.host)
+	ctx, cancel := context.WithCancel(ctx)
+	f.mu.Lock()
+	if st := f.opening; st.run != nil {
+		f.s.slots.take(f.host, 0, f.lane)
+		f.launch(ctx, st)
 	}
-	f.content, f.cancel = c, cancel
-	return nil
+	f.spawn = func(r *run) { f.launch(ctx, &stream{f: f, run: r}) }
+	f.grow()
+	f.mu.Unlock()
+	err := f.watch(ctx)
+	f.mu.Lock()
+	f.over = true
+	f.mu.Unlock()
+	cancel()
+	f.streams.Wait()
+	f.opening = nil
+	return err
 }
 
-// shut closes the open content, if any.
-func (f *fill) shut() {
-	if f.content != nil {
-		f.content.Close()
-		f.cancel(nil)
-		f.content = nil
-	}
-}
-
-// pump copies the open content into the file until it ends or breaks. A stream without a byte for StallTimeout is broken.
-func (f *fill) pump(ctx context.Context) error {
-	c, cancel := f.content, f.cancel
-	stall := time.AfterFunc(f.s.opts.StallTimeout, func() {
-		cancel(registry.Errorf(registry.Unavailable, "no byte for %v", f.s.opts.StallTimeout))
-	})
-	defer stall.Stop()
-	buf := make([]byte, min(chunk, f.desc.Size-f.have))
-	lastSync := f.have
-	for f.have < f.desc.Size {
-		stall.Reset(f.s.opts.StallTimeout)
-		n, err := c.Read(buf[:min(int64(len(buf)), f.desc.Size-f.have)])
-		stall.Stop()
-		if n > 0 {
-			f.s.metrics.upstream.Add(float64(n))
-			if _, werr := f.s.write(f.file.data, buf[:n], f.have); werr != nil {
-				return fmt.Errorf("%w: %w", errDisk, werr)
-			}
-			f.hash.Write(buf[:n])
-			f.wrote(int64(n))
-			if f.have-lastSync >= syncEvery {
-				lastSync = f.have
-				f.syncSoon(f.have)
-			}
-		}
-		if err == io.EOF && f.have < f.desc.Size {
-			return io.ErrUnexpectedEOF
-		} else if err != nil {
+// watch hashes what streams do not, until all is hashed, or the fill fails, or nobody wants more.
+func (f *fill) watch(ctx context.Context) error {
+	var idle <-chan time.Time
+	for {
+		if err := f.catchUp(ctx); err != nil {
 			return err
 		}
-		if ctx.Err() != nil {
+		f.mu.Lock()
+		err, quiet := f.failure, f.quiet()
+		f.mu.Unlock()
+		switch {
+		case err != nil:
+			return err
+		case f.hashed.Load() == f.desc.Size:
+			return nil
+		case !quiet:
+			idle = nil
+		case idle == nil:
+			idle = time.After(linger)
+		}
+		select {
+		case <-f.kick:
+		case <-ctx.Done():
 			return ctx.Err()
+		case <-idle:
+			if f.park() {
+				return errParked
+			}
+			idle = nil
 		}
 	}
-	return nil
 }
 
-// syncSoon makes what is there durable in the background, unless that is going on already.
-func (f *fill) syncSoon(have int64) {
-	select {
-	case f.syncing <- struct{}{}:
-		go func() { // ends before the fill does: see idle
-			if err := f.file.sync(have); err != nil {
-				f.s.log.Error("sync fill", "digest", f.digest, "error", err)
+// quiet reports whether nothing goes on and nothing will. The caller holds mu.
+func (f *fill) quiet() bool {
+	return !f.whole && f.active == 0 && !f.paused && f.readers == 0 && f.waiting.Load() == 0
+}
+
+// park takes a quiet fill out of the store; what it brought stays.
+func (f *fill) park() bool {
+	if f.file.sync(f.bits()) != nil {
+		return false
+	}
+	f.s.mu.Lock()
+	defer f.s.mu.Unlock()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.quiet() {
+		return false
+	}
+	f.ended, f.err = true, errOvertaken
+	delete(f.s.fills, f.digest)
+	return true
+}
+
+// catchUp hashes from the page cache what arrived out of order.
+func (f *fill) catchUp(ctx context.Context) error {
+	f.hashing.Lock()
+	defer f.hashing.Unlock()
+	buf := f.s.buffers.Get().(*[]byte)
+	defer f.s.buffers.Put(buf)
+	for ctx.Err() == nil {
+		at := f.hashed.Load()
+		f.mu.Lock()
+		to := f.plan.avail(at)
+		f.mu.Unlock()
+		if to == at {
+			return nil
+		}
+		n, err := f.file.data.ReadAt((*buf)[:min(to-at, int64(len(*buf)))], at)
+		if err != nil && (err != io.EOF || n == 0) {
+			if f.resumed {
+				return errDamaged
 			}
-			<-f.syncing
-		}()
+			return fmt.Errorf("%w: %w", errDisk, err)
+		}
+		f.hash.Write((*buf)[:n])
+		f.hashed.Add(int64(n))
+	}
+	return ctx.Err()
+}
+
+// grow starts streams while more are wanted and allowed. The caller holds mu.
+func (f *fill) grow() {
+	for f.spawn != nil && !f.paused && !f.over && f.failure == nil {
+		most := f.pace.target
+		if _, _, urgent := f.plan.urgent(); urgent {
+			most = f.pace.most
+		}
+		if f.single || f.retry.fruitless > 0 {
+			most = 1
+		}
+		if f.active >= most || !f.s.slots.take(f.host, f.active, f.lane) {
+			return
+		}
+		size := f.pace.run(f.plan.left)
+		if f.single {
+			size = f.desc.Size
+		}
+		r, ok := f.plan.next(size, f.whole || f.single)
+		if !ok {
+			f.s.slots.give(f.host)
+			return
+		}
+		f.spawn(r)
+	}
+}
+
+// broke is told that st ended with err, in mid-run. The caller holds mu.
+func (f *fill) broke(st *stream, err error) {
+	switch {
+	case f.failure != nil || f.over:
+		return
+	case errors.Is(err, errDisk), errors.Is(err, errUncached), registry.ClassOf(err) == registry.Corrupt:
+		f.failure = err
+		return
+	case st.epoch < f.epoch: // the trouble is known
+		return
+	}
+	wait, ok := f.retry.next(err)
+	at := f.plan.avail(0)
+	f.s.log.Warn("upstream broke, continuing", "digest", f.digest, "at", at, "of", f.desc.Size, "error", err)
+	if !ok {
+		if registry.ClassOf(err) == registry.Internal { // an unclassed error of a stream
+			err = registry.Errorf(registry.Unavailable, "%w", err)
+		}
+		f.failure = fmt.Errorf("fill %s: upstream broke at byte %d of %d: %w", f.digest, at, f.desc.Size, err)
+		return
+	}
+	f.epoch++
+	f.paused = true
+	f.pace.back(time.Now())
+	time.AfterFunc(wait, func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.paused = false
+		f.grow()
+	})
+}
+
+func (f *fill) prod() {
+	select {
+	case f.kick <- struct{}{}:
 	default:
 	}
 }

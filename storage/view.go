@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/ecr-mirror/ecr-mirror/registry"
@@ -19,13 +20,14 @@ import (
 // Blobs from it implement registry.Spanner, unless there was no room for them. Content.From of what is being downloaded is
 // the Reader that answered upstream; of what was on the disk, the returned Reader.
 func (s *Store) Over(namespace string, up registry.Reader) registry.Reader {
-	return &view{s, namespace, up}
+	return &view{s: s, namespace: namespace, up: up}
 }
 
 type view struct {
 	s         *Store
 	namespace string
 	up        registry.Reader
+	plain     atomic.Int64 // until then, in Unix nanoseconds, up is not asked for ranges: it ignored one
 }
 
 func (v *view) place(o registry.Object) place { return place{v.namespace, o.Repo, o.Kind} }
@@ -125,7 +127,7 @@ func (v *view) openBlob(ctx context.Context, o registry.Object, r registry.Range
 		}
 		if f == nil && !here {
 			var err error
-			if f, err = s.startFill(ctx, v, o); err != nil {
+			if f, err = s.startFill(ctx, v, o, r); err != nil {
 				s.mu.Unlock()
 				return nil, err
 			}
@@ -144,15 +146,18 @@ func (v *view) openBlob(ctx context.Context, o registry.Object, r registry.Range
 			s.flushSoon()
 			continue
 		}
-		if !f.join(p, v) {
+		if !f.join(ctx, p, v, r) {
 			continue
 		}
+		f.waiting.Add(1)
 		select {
 		case <-f.ready:
 		case <-ctx.Done():
+			f.waiting.Add(-1)
 			return nil, ctx.Err()
 		}
 		c, err := v.follow(ctx, f, p, r)
+		f.waiting.Add(-1)
 		switch {
 		case errors.Is(err, errUncached):
 			return v.openPast(ctx, o, r)

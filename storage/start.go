@@ -1,0 +1,203 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ecr-mirror/ecr-mirror/registry"
+)
+
+const (
+	openPatience = 2 * time.Second        // a fill's first answer is asked for again for so long while a reader waits,
+	openDelay    = 200 * time.Millisecond // at first after
+	plainFor     = 10 * time.Minute       // an upstream that ignored a range is asked for whole blobs
+)
+
+// start asks upstream, which is also what gives the starter the right to read, and prepares the file. The first range is one
+// segment, so that the first byte and the size come early.
+func (f *fill) start(ctx context.Context) error {
+	began, name := time.Now(), f.s.fillName(f.digest)
+	o := registry.Object{Repo: f.origin.repo, Kind: f.origin.kind, Digest: f.digest}
+	f.s.mu.Lock()
+	f.item = f.s.space.pin(key{f.digest, true}, time.Now())
+	f.s.mu.Unlock()
+	var bits []byte
+	if f.item != nil {
+		if file, err := openFillFile(name, f.digest); err == nil {
+			f.setFile(file)
+			bits = file.bits
+		}
+	}
+	r, missing := f.firstRange(bits)
+	if f.starter.plain.Load() > began.UnixNano() && bits == nil {
+		r = registry.Whole
+	}
+	st, err := f.ask(ctx, o, r, missing)
+	if registry.ClassOf(err) == registry.Invalid && err != nil && r.Offset > 0 { // past the end, or the file belongs to something else
+		bits = nil
+		f.setFile(nil)
+		st, err = f.ask(ctx, o, registry.Range{Length: segmentSize}, true)
+	}
+	if err == nil && st.content != nil && st.content.Sequential && bits == nil && r.Length >= 0 {
+		st.shut() // nothing has been read
+		f.starter.plain.Store(began.Add(plainFor).UnixNano())
+		r = registry.Whole
+		st, err = f.ask(ctx, o, r, true)
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			err = errClosed
+		}
+		return err
+	}
+	f.desc, f.from, f.opening = st.desc, f.starter.up, st
+	f.desc.Digest = f.digest
+	if st.content != nil {
+		f.single = st.content.Sequential || r.Length < 0
+		if st.content.From != nil {
+			f.from = st.content.From
+		}
+	}
+	f.host = fmt.Sprintf("%T", f.from)
+	if name, ok := f.from.(fmt.Stringer); ok {
+		f.host = name.String()
+	}
+	f.hash = f.digest.Algorithm().Hash()
+	if f.desc.Size == 0 { // no byte of it can be withheld: its readers end as soon as it is ready
+		if err := f.verify(); err != nil {
+			return err
+		}
+	}
+	if f.file != nil && f.file.size != f.desc.Size {
+		bits = nil
+		f.setFile(nil)
+	}
+	if f.file == nil {
+		bits = nil
+		if err := f.allocate(name); err != nil {
+			return err
+		}
+	}
+	plan := newSchedule(f.desc.Size, bits)
+	f.resumed = plan.left < f.desc.Size
+	if c := st.content; c != nil && c.Range.Length > 0 {
+		st.run = plan.claim(int(c.Range.Offset/segmentSize), c.Range.Length, f.desc.Size)
+	} else {
+		st.shut()
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.plan, f.pace = plan, newPace(time.Since(began), streamsOf(f.lane), time.Now())
+	return nil
+}
+
+// firstRange is the first segment that the starter needs and the file lacks; false when the file lacks nothing.
+func (f *fill) firstRange(bits []byte) (registry.Range, bool) {
+	i, n := f.first/segmentSize, int64(0)
+	if f.file != nil {
+		n = segments(f.file.size, segmentSize)
+	}
+	for k := range n {
+		if at := (i + k) % n; bits[at/8]&(1<<(at%8)) == 0 {
+			i = at
+			return registry.Range{Offset: i * segmentSize, Length: segmentSize}, true
+		}
+	}
+	return registry.Range{Offset: i * segmentSize, Length: segmentSize}, n == 0
+}
+
+// ask opens r of o or, when no byte is missing, asks whether o is there. An upstream in passing trouble is asked again while
+// a reader waits.
+func (f *fill) ask(ctx context.Context, o registry.Object, r registry.Range, missing bool) (*stream, error) {
+	began, delay := time.Now(), openDelay
+	for {
+		f.mu.Lock()
+		lane := registry.WithLane(ctx, f.lane)
+		f.mu.Unlock()
+		st := &stream{f: f}
+		var err error
+		if missing {
+			err = st.open(lane, f.starter.up, o, r)
+		} else {
+			st.desc, err = f.starter.up.Stat(f.s.wary(lane, f.digest), o)
+		}
+		if err == nil {
+			return st, nil
+		}
+		wait := max(delay, retryAfter(err))
+		delay *= 2
+		if c := registry.ClassOf(err); c != registry.Throttled && c != registry.Unavailable || f.waiting.Load() == 0 ||
+			time.Since(began)+wait > openPatience {
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(wait):
+		}
+	}
+}
+
+func retryAfter(err error) time.Duration {
+	var e *registry.Error
+	if errors.As(err, &e) {
+		return e.RetryAfter
+	}
+	return 0
+}
+
+// setFile makes file, nil for none, the one that followers read.
+func (f *fill) setFile(file *fillFile) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.file != nil {
+		f.file.close()
+	}
+	f.file = file
+}
+
+// allocate reserves space and makes an empty file.
+func (f *fill) allocate(name string) error {
+	s := f.s
+	f.setFile(nil)
+	err := f.reserve()
+	for try := 0; try < 100 && errors.Is(err, errNoRoom) && s.committing(); try++ {
+		time.Sleep(10 * time.Millisecond) // what is being committed can be evicted once that is done
+		err = f.reserve()
+	}
+	if errors.Is(err, errTooLarge) {
+		s.uncached.Add(f.digest, true)
+	}
+	if err == nil {
+		var file *fillFile
+		if file, err = createFillFile(name, f.digest, f.desc.Size); err == nil {
+			f.setFile(file)
+			return nil
+		}
+	}
+	s.log.Warn("content is not cached", "digest", f.digest, "bytes", f.desc.Size, "error", err)
+	return fmt.Errorf("%w: %w", errUncached, err)
+}
+
+// reserve books the space, in place of a partial object that is of no use.
+func (f *fill) reserve() error {
+	s := f.s
+	s.mu.Lock()
+	if f.item != nil {
+		s.space.unpin(f.item)
+		s.space.drop(f.item)
+		f.item = nil
+	}
+	if time.Now().Before(s.fullUntil) {
+		s.mu.Unlock()
+		return errDiskFull
+	}
+	it, victims, err := s.space.reserve(key{f.digest, true}, f.desc.Size, s.room(), time.Now())
+	f.item = it
+	gone := s.forget(victims)
+	s.mu.Unlock()
+	s.remove(gone)
+	return err
+}
