@@ -49,7 +49,8 @@ func TestFull(t *testing.T) {
 			Destination: &config.Registry{Registry: "111122223333.dkr.ecr.eu-central-1.amazonaws.com", Profile: "writer", Region: "eu-central-1", Account: "111122223333"},
 			Tags:        config.Tags{TTL: 30 * time.Second, StaleFor: 48 * time.Hour, Authority: "destination"},
 			Blobs:       "proxy",
-			Replication: config.Replication{Rules: []rules.Rule{{Repositories: []string{"team/**", "base-*"}, Exclude: []string{"team/tmp-*"}, Tags: []string{"v*", "stable"}}},
+			Replication: config.Replication{Rules: []rules.Rule{{Repositories: []string{"team/**", "base-*", "/lib-[0-9]+/"}, Exclude: []string{"team/tmp-*"},
+				Tags: []string{"v*", "stable", "semver:>=1.2 <3"}, ExcludeTags: []string{"*-dev"}}},
 				RulesFile: "testdata/replication.json", Destinations: "own", Sweep: 6 * time.Hour, Deletes: "ignore"},
 			Events: config.Events{SQS: "https://sqs.eu-central-1.amazonaws.com/111122223333/ecr-prod",
 				Webhook: &config.Webhook{Path: "/events/west", TokenFile: "testdata/secrets/token"}},
@@ -77,7 +78,7 @@ func TestFull(t *testing.T) {
 		t.Errorf("own destination %v, want %v", got, own)
 	}
 	set := got.Mirrors[0].Replication.Set.At(own)
-	for image, want := range map[string]bool{"team/a/b:v1": true, "team/tmp-1:v1": false, "team/a:dev": false, "prod/x:any": true, "other:v1": false} {
+	for image, want := range map[string]bool{"team/a/b:v1": true, "team/tmp-1:v1": false, "team/a:dev": false, "lib-7:1.4.0": true, "lib-7:3.0.0": false, "lib-x:v1": false, "team/a:v1-dev": false, "prod/x:any": true, "other:v1": false} {
 		repo, tag, _ := strings.Cut(image, ":")
 		if set.Match(repo, tag) != want {
 			t.Errorf("match %s is %v, want %v", image, !want, want)

@@ -52,8 +52,7 @@ type ecrParser struct{ problems []error }
 type field func(path string, raw json.RawMessage)
 
 func (p *ecrParser) rule(path string, raw json.RawMessage) rule {
-	r := rule{tags: func(string) bool { return true }}
-	var prefixes []string
+	var r rule
 	p.object(path, raw, map[string]field{
 		"destinations": func(path string, raw json.RawMessage) {
 			p.list(path, raw, func(path string, raw json.RawMessage) {
@@ -69,16 +68,14 @@ func (p *ecrParser) rule(path string, raw json.RawMessage) rule {
 			p.list(path, raw, func(path string, raw json.RawMessage) {
 				p.object(path, raw, map[string]field{
 					"filter": func(path string, raw json.RawMessage) {
-						prefixes = append(prefixes, p.text(path, raw, prefix, "the beginning of a repository name"))
+						stem := p.text(path, raw, prefix, "the beginning of a repository name")
+						r.in = append(r.in, pattern{func(repo string) bool { return strings.HasPrefix(repo, stem) }, stem})
 					},
 					"filterType": func(path string, raw json.RawMessage) { p.text(path, raw, matchType, "PREFIX_MATCH") },
 				}, "filter", "filterType")
 			})
 		},
 	}, "destinations")
-	r.repositories = func(repo string) bool {
-		return len(prefixes) == 0 || slices.ContainsFunc(prefixes, func(f string) bool { return strings.HasPrefix(repo, f) })
-	}
 	return r
 }
 

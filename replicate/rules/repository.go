@@ -6,7 +6,7 @@ func (s *Set) MatchRepo(repo string) bool {
 		return true
 	}
 	for _, r := range s.rules {
-		if r.repositories(repo) {
+		if r.wantsRepo(repo) {
 			return true
 		}
 	}

@@ -1,36 +1,41 @@
-// Package rules decides which repository and tag goes to which destination. It is pure: text in, answers out.
+// Package rules decides which repository and tag goes to which destination, under which name. It is pure: text in, answers
+// out.
 //
 // Rules come in two forms that may stand together: ECR's own replicationConfiguration, imported unchanged (ParseECR), and
-// the mirror's, with globs (New). An image is copied if any rule wants it; its destinations are those of all such rules.
+// the mirror's (New). An image is copied if any rule wants it; its destinations are those of all such rules.
 //
-// Limitations: ECR's limits on the number of rules, destinations and filters are not enforced. Images keep all their
-// platforms and their repository's name.
+// Limitations: ECR's limits on the number of rules, destinations and filters are not enforced.
 package rules
 
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
-	"strings"
 )
 
-// Destination is a registry as ECR's rules name it. The zero value is the mirror's own destination.
-type Destination struct{ Region, Account string }
+// Destination is a registry as rules name it: ECR's by region and account, any other by its host. The zero value is the
+// mirror's own destination.
+type Destination struct{ Region, Account, Host string }
 
 func (d Destination) String() string {
-	if d == (Destination{}) {
+	switch {
+	case d == (Destination{}):
 		return "own"
+	case d.Host != "":
+		return d.Host
 	}
 	return d.Account + " in " + d.Region
 }
 
-// Rule wants images by name. Patterns match the whole name: `*` is any run of characters but `/`, `**` any run, `?` one
-// character but `/`; all else is itself. Images go to the mirror's own destination.
+// Rule wants images by name. Patterns match whole names. A glob's `*` is any run of characters but `/`, `**` any run, `?`
+// one character but `/`; all else is itself. Between slashes, as in `/v\d+/`, is a regular expression (RE2 syntax).
 type Rule struct {
 	Repositories []string `yaml:"repositories"` // any of these; default: every repository
 	Exclude      []string `yaml:"exclude"`      // but none of these; default: none
-	Tags         []string `yaml:"tags"`         // any of these; default: every tag, and images without one
+	// Tags: any of these; default: every tag, and images without one. `semver:RANGE` are the tags that are semantic versions
+	// in the range, such as `semver:^1.2` or `semver:>=1.2 <3 || 4.0.1`; `1.2` or a date is no version.
+	Tags        []string `yaml:"tags"`
+	ExcludeTags []string `yaml:"excludeTags"` // but none of these; default: none
 }
 
 // Set is a set of rules. nil and the zero value hold no rules of ours, which means everything, to the own destination. A
@@ -42,9 +47,21 @@ type Set struct {
 
 // rule is the common form of both kinds.
 type rule struct {
-	repositories func(repo string) bool
-	tags         func(tag string) bool
-	destinations []Destination
+	in, out       patterns // repositories; no in: all
+	tags, notTags patterns
+	destinations  []Destination
+}
+
+func (r rule) wantsRepo(repo string) bool {
+	return (len(r.in) == 0 || r.in.match(repo)) && !r.out.match(repo)
+}
+
+// wantsTag: without a tag, an image is wanted only if tags do not matter.
+func (r rule) wantsTag(tag string) bool {
+	if len(r.tags) == 0 {
+		return tag == "" || !r.notTags.match(tag)
+	}
+	return tag != "" && r.tags.match(tag) && !r.notTags.match(tag)
 }
 
 // New returns the set of rs; no rules mean everything. The error joins every problem, each of which starts with the rule's
@@ -53,24 +70,21 @@ func New(rs []Rule) (*Set, error) {
 	s := &Set{explicit: len(rs) > 0}
 	var problems []error
 	for i, r := range rs {
-		compile := func(field string, patterns []string, valid *regexp.Regexp) func(string) bool {
-			var any []*regexp.Regexp
-			for j, p := range patterns {
-				if !valid.MatchString(p) {
-					problems = append(problems, fmt.Errorf("rules[%d].%s[%d]: pattern %q: empty or with a character that no name has", i, field, j, p))
-					continue
+		read := func(field string, texts []string, parse func(string) (pattern, error)) (ps patterns) {
+			for j, text := range texts {
+				p, err := parse(text)
+				if err != nil {
+					problems = append(problems, fmt.Errorf("rules[%d].%s[%d]: %w", i, field, j, err))
 				}
-				any = append(any, glob(p))
+				ps = append(ps, p)
 			}
-			return func(s string) bool {
-				return slices.ContainsFunc(any, func(re *regexp.Regexp) bool { return re.MatchString(s) })
-			}
+			return ps
 		}
-		in, out := compile("repositories", r.Repositories, repoPattern), compile("exclude", r.Exclude, repoPattern)
-		tags := compile("tags", r.Tags, tagPattern)
 		s.rules = append(s.rules, rule{
-			repositories: func(repo string) bool { return (len(r.Repositories) == 0 || in(repo)) && !out(repo) },
-			tags:         func(tag string) bool { return len(r.Tags) == 0 || tags(tag) },
+			in:           read("repositories", r.Repositories, repoPattern),
+			out:          read("exclude", r.Exclude, repoPattern),
+			tags:         read("tags", r.Tags, tagPattern),
+			notTags:      read("excludeTags", r.ExcludeTags, tagPattern),
 			destinations: []Destination{{}},
 		})
 	}
@@ -78,18 +92,6 @@ func New(rs []Rule) (*Set, error) {
 		return nil, errors.Join(problems...)
 	}
 	return s, nil
-}
-
-// The characters of repository names and tags (OCI distribution specification, "Pulling manifests"), and wildcards.
-var (
-	repoPattern = regexp.MustCompile(`^[a-z0-9._/*?-]+$`)
-	tagPattern  = regexp.MustCompile(`^[a-zA-Z0-9._*?-]+$`)
-)
-
-// glob translates a valid pattern.
-func glob(pattern string) *regexp.Regexp {
-	r := strings.NewReplacer(`**`, `.*`, `*`, `[^/]*`, `?`, `[^/]`, `.`, `\.`)
-	return regexp.MustCompile(`\A(?:` + r.Replace(pattern) + `)\z`)
 }
 
 // Join returns the set of all rules of sets. A set that means everything makes the result everything.
@@ -114,7 +116,7 @@ func (s *Set) Destinations(repo, tag string) []Destination {
 	}
 	var to []Destination
 	for _, r := range s.rules {
-		if r.repositories(repo) && r.tags(tag) {
+		if r.wantsRepo(repo) && r.wantsTag(tag) {
 			to = add(to, r.destinations)
 		}
 	}

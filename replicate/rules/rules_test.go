@@ -39,6 +39,24 @@ func TestRules(t *testing.T) {
 		{"tag", []rules.Rule{{Tags: []string{"v*", "stable"}}}, "app", "stable", true},
 		{"other tag", []rules.Rule{{Tags: []string{"v*", "stable"}}}, "app", "latest", false},
 		{"tags want a tag", []rules.Rule{{Tags: []string{"*"}}}, "app", "dev", true},
+		{"any tag is a tag", []rules.Rule{{Tags: []string{"*", "/.*/"}}}, "app", "", false},
+		{"regex", []rules.Rule{{Repositories: []string{`/team-[0-9]+/app/`}}}, "team-42/app", "v1", true},
+		{"regex is anchored", []rules.Rule{{Repositories: []string{`/team/`}}}, "team/app", "v1", false},
+		{"regex alternatives are anchored", []rules.Rule{{Repositories: []string{`/a|b/`}}}, "xb", "v1", false},
+		{"regex excludes", []rules.Rule{{Exclude: []string{`/.*-(tmp|dev)/`}}}, "app-dev", "v1", false},
+		{"regex of tags", []rules.Rule{{Tags: []string{`/v\d+(\.\d+)*/`}}}, "app", "v1.2", true},
+		{"excluded tag", []rules.Rule{{ExcludeTags: []string{"*-dev", "/pr-\\d+/"}}}, "app", "pr-7", false},
+		{"excluded tags leave the others", []rules.Rule{{ExcludeTags: []string{"*-dev"}}}, "app", "v1", true},
+		{"excluded tags leave images without one", []rules.Rule{{ExcludeTags: []string{"*"}}}, "app", "", true},
+		{"tags but not these", []rules.Rule{{Tags: []string{"v*"}, ExcludeTags: []string{"*-rc?"}}}, "app", "v1-rc1", false},
+		{"version", []rules.Rule{{Tags: []string{"semver:^1.2"}}}, "app", "v1.9.0", true},
+		{"version without v", []rules.Rule{{Tags: []string{"semver: >=1.2 <2 || 4.0.1"}}}, "app", "4.0.1", true},
+		{"version out of range", []rules.Rule{{Tags: []string{"semver:^1.2"}}}, "app", "v2.0.0", false},
+		{"a short version is none", []rules.Rule{{Tags: []string{"semver:*"}}}, "app", "1.2", false},
+		{"a date is no version", []rules.Rule{{Tags: []string{"semver:*"}}}, "app", "20260101", false},
+		{"prerelease", []rules.Rule{{Tags: []string{"semver:>=1.2"}}}, "app", "1.3.0-rc.1", false},
+		{"prerelease asked for", []rules.Rule{{Tags: []string{"semver:>=1.2-0"}}}, "app", "1.3.0-rc.1", true},
+		{"Helm's build metadata", []rules.Rule{{Tags: []string{"semver:=1.3.0"}}}, "app", "1.3.0_a.b", true},
 		{"upper case tag", []rules.Rule{{Tags: []string{"RC-?"}}}, "app", "RC-1", true},
 		{"repository and tag", []rules.Rule{{Repositories: []string{"a"}, Tags: []string{"v1"}}}, "b", "v1", false},
 	} {
@@ -54,12 +72,21 @@ func TestRules(t *testing.T) {
 }
 
 func TestRulesProblems(t *testing.T) {
-	_, err := rules.New([]rules.Rule{{Repositories: []string{"ok", "Upper"}}, {Exclude: []string{""}, Tags: []string{"a/b", "[x]"}}})
+	_, err := rules.New([]rules.Rule{{Repositories: []string{"ok", "Upper"}}, {Exclude: []string{""}, Tags: []string{"a/b", "[x]"}},
+		{Repositories: []string{"/(a/", "/((a{100}){100})/", "/(abcdefghij){999}/", strings.Repeat("a", 513)},
+			Tags: []string{"semver: one", "semver:" + strings.Repeat("1", 513)}, ExcludeTags: []string{"//"}}})
 	want := []string{
 		`rules[0].repositories[1]: pattern "Upper": empty or with a character that no name has`,
 		`rules[1].exclude[0]: pattern "": empty or with a character that no name has`,
 		`rules[1].tags[0]: pattern "a/b": empty or with a character that no name has`,
 		`rules[1].tags[1]: pattern "[x]": empty or with a character that no name has`,
+		`rules[2].repositories[0]: pattern /(a/: missing closing )`,
+		`rules[2].repositories[1]: pattern /((a{100}){100})/: invalid repeat count`,
+		`rules[2].repositories[2]: pattern /(abcdefghij){999}/: too large`,
+		`rules[2].repositories[3]: pattern of 513 bytes, more than 512`,
+		`rules[2].tags[0]: " one" is not a range of semantic versions`,
+		`rules[2].tags[1]: range of 513 bytes, more than 512`,
+		`rules[2].excludeTags[0]: pattern "//": empty or with a character that no name has`,
 	}
 	if diff := cmp.Diff(want, lines(err)); diff != "" {
 		t.Errorf("problems (-want +got):\n%s", diff)
