@@ -14,7 +14,7 @@ import (
 // floors is the architecture: a package imports only packages on a floor above it (a smaller number). Tests may also use
 // what stands on their own floor or exists for tests.
 var floors = [][]string{
-	0: {"registry", "storage/durable", "replicate/rules"},
+	0: {"registry", "storage/durable", "replicate/rules", "registry/ecr/iam"},
 	1: {"config", "registry/wire", "registry/mem", "registry/mirror", "registry/registrytest", "storage", "replicate"},
 	2: {"registry/serve", "registry/remote", "registry/ecr", "replicate/events"},
 	3: {"registry/ecr/ecrtest"},

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+
+	"github.com/ecr-mirror/ecr-mirror/registry/ecr/iam"
 )
 
 func describeRegistry(c call, in struct{}) (any, error) {
@@ -86,6 +88,9 @@ type registryPolicy struct {
 }
 
 func putRegistryPolicy(c call, in registryPolicy) (any, error) {
+	if err := checkPolicy(iam.Registry, in.Text); err != nil {
+		return nil, err
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.Policy = in.Text

@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+
+	"github.com/ecr-mirror/ecr-mirror/registry/ecr/iam"
 )
 
 func itoa(n int) string { return strconv.Itoa(n) }
@@ -46,7 +48,7 @@ type repositoryOut struct {
 }
 
 func (r *Registry) describe(p *repository) repositoryOut {
-	out := repositoryOut{p.arn(r), r.Account, p.Name, r.Host() + "/" + p.Name, epoch(p.CreatedAt), p.Mutability, p.Exclusions, p.Scan, p.Encryption}
+	out := repositoryOut{r.repositoryARN(p.Name), r.Account, p.Name, r.Host() + "/" + p.Name, epoch(p.CreatedAt), p.Mutability, p.Exclusions, p.Scan, p.Encryption}
 	if out.Scan == nil {
 		out.Scan = map[string]any{"scanOnPush": false}
 	}
@@ -189,6 +191,9 @@ type repositoryPolicy struct {
 }
 
 func setRepositoryPolicy(c call, in repositoryPolicy) (any, error) {
+	if err := checkPolicy(iam.Repository, in.Text); err != nil {
+		return nil, err
+	}
 	return c.change(in.Name, func(p *repository) (map[string]any, error) {
 		p.Policy = in.Text
 		return map[string]any{"policyText": p.Policy}, nil

@@ -13,7 +13,7 @@
 // Tests use Calls and LayerReads for exact counts, and Fault, Registry.SetDown, Registry.SetUnreachable and OnEvent to break
 // things.
 //
-// Limitations: IAM is a list of actions per principal and a small subset of resource policies; schema 1 manifests, scanning,
+// Limitations: policies are those of package iam; schema 1 manifests, scanning,
 // lifecycle evaluation, pull through cache rules and native replication are not run (replication configuration is stored);
 // unreferenced content is never collected; SQS has no FIFO queues and no message attributes; nothing is fsynced.
 package ecrtest

@@ -142,27 +142,6 @@ func (e *Emulator) find(account, region string) *Registry {
 	return e.registryLocked(place{account, region})
 }
 
-// Credentials returns the long-term credentials of an account's administrator, who may do everything in the account. They
-// depend on the account number alone: nothing here is secret.
-func (e *Emulator) Credentials(account string) aws.Credentials {
-	return e.Role(account, "admin")
-}
-
-// Role returns the credentials of the principal name in account, created when new, who may do only the given actions
-// ("ecr:BatchGetImage", "ecr:*"); none means everything. Actions given again replace the earlier ones.
-func (e *Emulator) Role(account, name string, actions ...string) aws.Credentials {
-	id, secret := "AKIA"+account+"EMUL", hashed("secret of "+account)
-	if name != "admin" {
-		h := hashed("role " + account + " " + name)
-		id, secret = "AKIA"+account+fmt.Sprintf("%X", h[:2]), hashed("secret of "+account+" "+name)
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.accounts[account] = true
-	e.principals[id] = &principal{Account: account, Name: name, Key: id, Secret: secret, Actions: actions}
-	return aws.Credentials{AccessKeyID: id, SecretAccessKey: secret, Source: "ecrtest"}
-}
-
 func hashed(s string) string {
 	h := sha256.Sum256([]byte("ecrtest " + s))
 	return base64.StdEncoding.EncodeToString(h[:])[:40]

@@ -182,10 +182,6 @@ func (p *repository) tagsOf(d digest.Digest) []string {
 	return tags
 }
 
-func (p *repository) arn(r *Registry) string {
-	return "arn:" + partition(r.Region) + ":ecr:" + r.Region + ":" + r.Account + ":repository/" + p.Name
-}
-
 func partition(region string) string {
 	switch {
 	case strings.HasPrefix(region, "cn-"):

@@ -12,13 +12,21 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+
+	"github.com/ecr-mirror/ecr-mirror/registry/ecr/iam"
 )
 
 // principal is who signs requests.
 type principal struct {
 	Account, Name, Key, Secret string
-	Actions                    []string // empty: all
+	Policies                   []iam.Document
+
+	// Of an assumed role.
+	Session, Token string
+	Expires        time.Time
 }
+
+func (p *principal) expired(now time.Time) bool { return p.Token != "" && !now.Before(p.Expires) }
 
 // maxSkew is how far a request's date may be from this machine's clock. Signers use the machine's clock too, so it is
 // measured against that and not against Options.Clock.
@@ -39,6 +47,12 @@ func (e *Emulator) verify(r *http.Request, body []byte) (signed, error) {
 	who := e.principal(auth.key)
 	if who == nil {
 		return signed{}, errf("UnrecognizedClientException", "The security token included in the request is invalid.")
+	}
+	if r.Header.Get("X-Amz-Security-Token") != who.Token {
+		return signed{}, errf("UnrecognizedClientException", "The security token included in the request is invalid.")
+	}
+	if who.expired(e.now()) {
+		return signed{}, errf("ExpiredTokenException", "The security token included in the request is expired")
 	}
 	at, err := time.Parse("20060102T150405Z", r.Header.Get("X-Amz-Date"))
 	if err != nil || auth.date != at.Format("20060102") {

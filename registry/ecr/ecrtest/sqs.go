@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/ecr-mirror/ecr-mirror/registry/ecr/iam"
 )
 
 const maxSQS = 2 << 20 // ten messages of up to 1 MiB in all, and their JSON
@@ -115,7 +117,7 @@ func (e *Emulator) serveSQS(w http.ResponseWriter, r *http.Request) {
 		if q == nil {
 			q = &queryProtocol{}
 		}
-		e.serveSTS(w, sig, name, p, q.form.Get("RoleArn"), q.form.Get("RoleSessionName"))
+		e.serveSTS(w, sig, name, p, q.form)
 		return
 	}
 	o, known := sqsOperations()[name]
@@ -151,10 +153,10 @@ func (e *Emulator) serveSQS(w http.ResponseWriter, r *http.Request) {
 				p.fail(w, http.StatusBadRequest, sqsErr("QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue", "The specified queue does not exist."))
 				return
 			}
-			if sig.Account != c.id.Account && !e.opt.CrossAccount {
-				p.fail(w, http.StatusForbidden, sqsErr("AccessDeniedException", "AccessDenied", "Access to the resource "+c.in.QueueURL+" is denied."))
-				return
-			}
+		}
+		if serr := c.allowed(name); serr != nil {
+			p.fail(w, http.StatusForbidden, serr)
+			return
 		}
 		out, serr := o.do(c)
 		if serr != nil {
@@ -183,8 +185,13 @@ func (c *sqsCall) create() (any, *sqsError) {
 	return queueURL{c.queueURL(c.in.QueueName)}, c.set()
 }
 
-// set stores the attributes of the input.
+// set stores the attributes of the input. A policy that could not be enforced is refused.
 func (c *sqsCall) set() *sqsError {
+	if text := c.in.Attributes["Policy"]; text != "" {
+		if _, err := iam.Parse(iam.Queue, []byte(text)); err != nil {
+			return sqsErr("InvalidAttributeValue", "", "Invalid value for the parameter Policy. Reason: "+err.Error())
+		}
+	}
 	c.queue.mu.Lock()
 	defer c.queue.mu.Unlock()
 	for k, v := range c.in.Attributes {
@@ -218,7 +225,7 @@ func (c *sqsCall) attributes() (any, *sqsError) {
 		"ApproximateNumberOfMessages":           itoa(visible),
 		"ApproximateNumberOfMessagesNotVisible": itoa(hidden),
 		"ApproximateNumberOfMessagesDelayed":    itoa(delayed),
-		"QueueArn":                              "arn:" + partition(c.id.Region) + ":sqs:" + c.id.Region + ":" + c.id.Account + ":" + c.id.name,
+		"QueueArn":                              c.id.arn(),
 	}
 	c.queue.mu.Lock()
 	for k, v := range c.queue.attrs {
@@ -249,6 +256,10 @@ func (c *sqsCall) deleteQueue() (any, *sqsError) {
 	defer c.Emulator.mu.Unlock()
 	delete(c.queues, c.id)
 	return empty{}, nil
+}
+
+func (q queueID) arn() string {
+	return "arn:" + partition(q.Region) + ":sqs:" + q.Region + ":" + q.Account + ":" + q.name
 }
 
 func seconds(n *int, otherwise int) time.Duration {

@@ -2,13 +2,17 @@ package ecrtest
 
 import (
 	"net/http"
+	"net/url"
+	"strconv"
 	"strings"
 	"time"
+
+	"github.com/ecr-mirror/ecr-mirror/registry/ecr/iam"
 )
 
-// serveSTS answers GetCallerIdentity, by which tools ask who they are, and AssumeRole for a principal that Role made: every
-// principal of the emulator is trusted to assume it. The credentials do not expire here, whatever the answer says.
-func (e *Emulator) serveSTS(w http.ResponseWriter, who signed, op string, p sqsProtocol, roleARN, session string) {
+// serveSTS answers GetCallerIdentity, by which tools ask who they are, and AssumeRole for a role that Role or RoleWith made.
+// The role trusts every principal; the principal needs sts:AssumeRole. Its credentials expire after DurationSeconds, an hour by default.
+func (e *Emulator) serveSTS(w http.ResponseWriter, who signed, op string, p sqsProtocol, form url.Values) {
 	const namespace = "https://sts.amazonaws.com/doc/2011-06-15/"
 	switch op {
 	case "GetCallerIdentity":
@@ -16,11 +20,13 @@ func (e *Emulator) serveSTS(w http.ResponseWriter, who signed, op string, p sqsP
 			Arn     string
 			UserID  string `xml:"UserId"`
 			Account string
-		}{"arn:" + partition(who.Region) + ":iam::" + who.Account + ":user/" + who.Name, who.Key, who.Account})
+		}{who.caller(who.Region), who.Key, who.Account})
 	case "AssumeRole":
-		role := e.roleByARN(roleARN)
-		if role == nil || session == "" {
-			p.fail(w, http.StatusForbidden, sqsErr("AccessDenied", "", "User: "+who.Name+" is not authorized to perform: sts:AssumeRole on resource: "+roleARN))
+		arn, session := form.Get("RoleArn"), form.Get("RoleSessionName")
+		v := iam.Decide(who.request(who.Region, "sts:AssumeRole", arn, ""), who.Policies, nil)
+		role := e.assume(arn, session, form.Get("DurationSeconds"))
+		if role == nil || !v.Allowed {
+			p.fail(w, http.StatusForbidden, sqsErr("AccessDenied", "", "User: "+who.caller(who.Region)+" is not authorized to perform: sts:AssumeRole on resource: "+arn))
 			return
 		}
 		type credentials struct {
@@ -36,25 +42,39 @@ func (e *Emulator) serveSTS(w http.ResponseWriter, who signed, op string, p sqsP
 		writeQuery(w, op, namespace, struct {
 			Credentials credentials
 			Role        assumed `xml:"AssumedRoleUser"`
-		}{credentials{role.Key, role.Secret, hashed("session " + session), e.now().UTC().Add(time.Hour).Format(time.RFC3339)},
-			assumed{"arn:" + partition(who.Region) + ":sts::" + role.Account + ":assumed-role/" + role.Name + "/" + session, role.Key + ":" + session}})
+		}{credentials{role.Key, role.Secret, role.Token, role.Expires.UTC().Format(time.RFC3339)}, assumed{role.caller(who.Region), role.Key + ":" + session}})
 	default:
 		p.fail(w, http.StatusBadRequest, sqsErr("InvalidAction", "", "Could not find operation "+op))
 	}
 }
 
-// roleByARN returns the principal that arn:PARTITION:iam::ACCOUNT:role/NAME names; nil when Role has not made it.
-func (e *Emulator) roleByARN(arn string) *principal {
+// assume returns a session of the role that arn:PARTITION:iam::ACCOUNT:role/NAME names; nil when there is no such role.
+func (e *Emulator) assume(arn, session, duration string) *principal {
 	f := strings.Split(arn, ":")
-	if len(f) != 6 || f[2] != "iam" || !strings.HasPrefix(f[5], "role/") {
+	if len(f) != 6 || f[2] != "iam" || !strings.HasPrefix(f[5], "role/") || session == "" {
 		return nil
+	}
+	seconds, err := strconv.Atoi(duration)
+	if err != nil || seconds < 900 || seconds > 43200 {
+		seconds = 3600
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for _, p := range e.principals {
-		if p.Account == f[4] && p.Name == strings.TrimPrefix(f[5], "role/") {
-			return p
+	var found *principal
+	for key, p := range e.principals {
+		switch {
+		case p.expired(e.now().Add(-tokenLifetime)): // its registry tokens are over as well
+			delete(e.principals, key)
+		case p.Account == f[4] && p.Name == strings.TrimPrefix(f[5], "role/") && p.Token == "":
+			found = p
 		}
 	}
-	return nil
+	if found == nil {
+		return nil
+	}
+	p := *found
+	p.Key, p.Secret, p.Token, p.Session = "ASIA"+strings.ToUpper(uuid()[:8]+uuid()[:8]), hashed(uuid()), hashed("token "+uuid()), session
+	p.Expires = e.now().Add(time.Duration(seconds) * time.Second)
+	e.principals[p.Key] = &p
+	return &p
 }

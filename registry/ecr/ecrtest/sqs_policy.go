@@ -1,0 +1,50 @@
+package ecrtest
+
+import (
+	"strings"
+
+	"github.com/ecr-mirror/ecr-mirror/registry/ecr/iam"
+)
+
+// allowed reports whether the caller may do an operation, by its own policies and the queue's. A batch is authorized as its
+// single operation is. A queue that is encrypted with a key of the customer's also takes the key's use: kms:Decrypt to
+// receive, and kms:GenerateDataKey to send (Amazon SQS Developer Guide, "Key management").
+func (c *sqsCall) allowed(operation string) *sqsError {
+	action := "sqs:" + strings.TrimSuffix(operation, "Batch")
+	var policies []iam.Document
+	key := ""
+	if c.queue != nil {
+		policies, key = c.queue.policies()
+	}
+	if c.opt.CrossAccount {
+		policies = append(policies, iam.Document{Statement: []iam.Statement{{Effect: iam.Allow, Principal: &iam.Principal{AWS: iam.Strings{c.who.Account}},
+			Action: iam.Strings{"sqs:*"}, Resource: iam.Strings{"*"}}}})
+	}
+	if v := iam.Decide(c.who.request(c.id.Region, action, c.id.arn(), c.id.Account), c.who.Policies, policies); !v.Allowed {
+		return sqsErr("AccessDeniedException", "AccessDenied", "User: "+c.who.caller(c.id.Region)+" is not authorized to perform: "+
+			strings.ToLower(action)+" on resource: "+c.id.arn()+" "+v.Why)
+	}
+	use := map[string]string{"sqs:ReceiveMessage": "kms:Decrypt", "sqs:SendMessage": "kms:GenerateDataKey"}[action]
+	if key == "" || use == "" {
+		return nil
+	}
+	if v := iam.Decide(c.who.request(c.id.Region, use, key, ""), c.who.Policies, nil); !v.Allowed { // the key's policy leaves it to IAM
+		return sqsErr("KmsAccessDenied", "KMS.AccessDeniedException", "User: "+c.who.caller(c.id.Region)+" is not authorized to perform: "+use+" on resource: "+key+" "+v.Why)
+	}
+	return nil
+}
+
+// policies returns the queue's policy and the customer's key that encrypts it.
+func (q *queue) policies() (docs []iam.Document, key string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if text := q.attrs["Policy"]; text != "" {
+		if d, err := iam.Parse(iam.Queue, []byte(text)); err == nil { // it was parsed when it was set
+			docs = append(docs, d)
+		}
+	}
+	if k := q.attrs["KmsMasterKeyId"]; strings.HasPrefix(k, "arn:") {
+		key = k
+	}
+	return docs, key
+}
