@@ -96,6 +96,9 @@ type Registry struct {
 	// Default: anonymous.
 	Username     string `yaml:"username"`
 	PasswordFile string `yaml:"passwordFile"`
+	// NS names one of several registries behind a mirror, as containerd's ns parameter does: the registry is then itself
+	// such a mirror, as a node's sidecar has the region's. Not for ECR. Default: none is sent.
+	NS string `yaml:"ns"`
 	// Insecure allows plain HTTP to a host that is not loopback. Default: false.
 	Insecure bool `yaml:"insecure"`
 }

@@ -68,6 +68,12 @@ func TestFull(t *testing.T) {
 			Tags:        config.Tags{TTL: time.Minute, StaleFor: 24 * time.Hour, Authority: "source"},
 			Blobs:       "proxy",
 			Replication: config.Replication{Destinations: "own", OnMiss: true, Deletes: "ignore"},
+		}, {
+			Names:       []string{"docker.io", "index.docker.io"},
+			Source:      config.Registry{Registry: "mirror.example.com", NS: "docker.io"},
+			Tags:        config.Tags{TTL: time.Minute, StaleFor: 24 * time.Hour, Authority: "source"},
+			Blobs:       "proxy",
+			Replication: config.Replication{Destinations: "own", OnMiss: true, Deletes: "ignore"},
 		}},
 	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(config.Replication{}, "Set")); diff != "" {
@@ -163,6 +169,9 @@ func TestProblems(t *testing.T) {
 			"c.yaml:3: mirrors[1].events.webhook.path: /e is already that of mirrors[0].events.webhook.path"},
 		{"another account's rules", "mirrors:\n- source: {registry: 444455556666.dkr.ecr.us-west-2.amazonaws.com}\n  destination: {registry: a.example.com}\n  replication: {rulesFile: testdata/replication.json}",
 			"c.yaml:4: mirrors[0].replication.rulesFile: is of registry 111122223333, but source is 444455556666"},
+		{"ns of ECR", "mirrors: [{source: {registry: 111122223333.dkr.ecr.us-west-2.amazonaws.com, ns: a.example.com}}]",
+			"c.yaml:1: mirrors[0].source.ns: not for ECR, which is a registry and not a mirror"},
+		{"ns that is no host", "mirrors: [{source: {registry: a.example.com, ns: 'https://b'}}]", `c.yaml:1: mirrors[0].source.ns: "https://b" is not a host or host:port`},
 		{"rules file is a directory", "mirrors:\n- source: {registry: a.example.com}\n  destination: {registry: b.example.com}\n  replication: {rulesFile: testdata}",
 			"c.yaml:4: mirrors[0].replication.rulesFile: read testdata: not a regular file"},
 	} {

@@ -57,6 +57,14 @@ func (c *checker) registry(path string, r *Registry) {
 		c.problem(path+".registry", "plain HTTP to %s, which is not loopback: use https, or say insecure: true", r.Host())
 	}
 	c.path(&r.PasswordFile)
+	if r.NS = strings.ToLower(r.NS); r.NS != "" {
+		switch {
+		case r.IsECR():
+			c.problem(path+".ns", "not for ECR, which is a registry and not a mirror")
+		case !validHost(r.NS):
+			c.problem(path+".ns", "%q is not a host or host:port", r.NS)
+		}
+	}
 	if !r.IsECR() {
 		for _, f := range [...]struct{ key, value string }{{"roleArn", r.RoleARN}, {"profile", r.Profile}, {"endpoint", r.Endpoint}, {"region", r.Region}, {"account", r.Account}} {
 			if f.value != "" {

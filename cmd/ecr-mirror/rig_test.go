@@ -56,14 +56,26 @@ mirrors:
 - source:      {registry: %s, endpoint: %q}
   destination: {registry: %s, endpoint: %q}
 %s`, t.TempDir(), demoSourceHost, at.Endpoint, demoDestinationHost, at.Endpoint, extra)
+	base := aws.Config{Region: demoSourceRegion, Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+		return emu.Credentials(demoSourceAccount), nil
+	})}
+	a := startApp(t, yaml, &base)
+	r := &rig{t: t, emu: emu, source: emu.Registry(demoSourceAccount, demoSourceRegion), push: d.source, arrives: d.destination,
+		destination: emu.Registry(demoDestinationAccount, demoDestinationRegion), url: "http://" + a.registryAddr.String(), app: a}
+	if r.mirror, err = remote.New(remote.Options{Registry: r.url}); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// startApp runs what yaml configures until the test ends.
+func startApp(t *testing.T, yaml string, base *aws.Config) *app {
+	t.Helper()
 	cfg, err := config.Parse("test.yaml", []byte(yaml), os.LookupEnv)
 	if err != nil {
 		t.Fatal(err)
 	}
-	base := aws.Config{Region: demoSourceRegion, Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-		return emu.Credentials(demoSourceAccount), nil
-	})}
-	a, err := newApp(t.Context(), cfg, &base, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	a, err := newApp(t.Context(), cfg, base, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,12 +88,7 @@ mirrors:
 			t.Errorf("run: %v", err)
 		}
 	})
-	r := &rig{t: t, emu: emu, source: emu.Registry(demoSourceAccount, demoSourceRegion), push: d.source, arrives: d.destination,
-		destination: emu.Registry(demoDestinationAccount, demoDestinationRegion), url: "http://" + a.registryAddr.String(), app: a}
-	if r.mirror, err = remote.New(remote.Options{Registry: r.url}); err != nil {
-		t.Fatal(err)
-	}
-	return r
+	return a
 }
 
 // seed pushes an image to the source; no event tells of it.

@@ -29,7 +29,7 @@ type upstream interface {
 // base replaces the SDK's default chain of AWS credentials unless it is nil.
 func newUpstream(ctx context.Context, c config.Registry, base *aws.Config, limits *ecr.Limits, log *slog.Logger) (upstream, error) {
 	if !c.IsECR() {
-		return remote.New(remote.Options{Registry: c.Registry, Insecure: c.Insecure, Username: c.Username, PasswordFile: c.PasswordFile})
+		return remote.New(remote.Options{Registry: c.Registry, Insecure: c.Insecure, NS: c.NS, Username: c.Username, PasswordFile: c.PasswordFile})
 	}
 	return ecr.New(ctx, ecr.Options{
 		Host: c.Host(), Account: c.Account, Region: c.Region, Endpoint: c.Endpoint,

@@ -45,6 +45,13 @@ func (r *Registry) do(ctx context.Context, c call) (*http.Response, error) {
 			return nil, registry.Errorf(registry.Invalid, "path: %w", err)
 		}
 	}
+	if r.ns != "" {
+		named := *u
+		q := named.Query()
+		q.Set("ns", r.ns)
+		named.RawQuery = q.Encode()
+		u = &named
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	silent := registry.Errorf(registry.Unavailable, "no answer in time")
 	timer := time.AfterFunc(r.timeout, func() { cancel(silent) })

@@ -34,6 +34,8 @@ type Options struct {
 	// Registry is a host, or http://host or https://host; https if it does not say. Plain HTTP needs a loopback host or Insecure.
 	Registry string
 	Insecure bool
+	// NS names the registry behind a mirror of several: it is sent as containerd's ns parameter. "" sends none.
+	NS string
 
 	// Username "" is anonymous. PasswordFile is read again whenever a credential is needed, so it may be rotated.
 	Username, Password, PasswordFile string
@@ -50,6 +52,7 @@ type Options struct {
 // Registry implements registry.Reader, Writer, Lister and Deleter.
 type Registry struct {
 	base      *url.URL
+	ns        string
 	timeout   time.Duration
 	auth      *auth.Client
 	transport http.RoundTripper
@@ -73,7 +76,7 @@ func New(o Options) (*Registry, error) {
 	if o.Transport == nil {
 		o.Transport = newTransport()
 	}
-	return &Registry{base: base, timeout: o.Timeout, transport: o.Transport, auth: &auth.Client{
+	return &Registry{base: base, ns: o.NS, timeout: o.Timeout, transport: o.Transport, auth: &auth.Client{
 		Client:     &http.Client{Transport: o.Transport, CheckRedirect: checkRedirect},
 		Header:     http.Header{"User-Agent": {o.UserAgent}},
 		Credential: credential(base.Host, o),
