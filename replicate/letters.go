@@ -166,7 +166,7 @@ func (q *Queue) ForgetLetter(ctx context.Context, id string) error {
 		})
 	})
 	if err == nil && !found {
-		err = registry.Errorf(registry.NotFound, "letter %q: not found", id)
+		err = registry.Errorf(registry.NotFound, "letter %.64q: not found", id)
 	}
 	return err
 }
@@ -212,6 +212,26 @@ func (q *Queue) Letters(ctx context.Context) iter.Seq2[Letter, error] {
 			}
 		}
 	}
+}
+
+// Letter returns the dead letter of that id; an unknown one is NotFound.
+func (q *Queue) Letter(ctx context.Context, id string) (l Letter, err error) {
+	if err := ctx.Err(); err != nil {
+		return Letter{}, err
+	}
+	err = q.db.View(func(tx *bolt.Tx) error {
+		number := tx.Bucket([]byte(letterIDsBucket)).Get([]byte(id))
+		if number == nil {
+			return registry.Errorf(registry.NotFound, "letter %.64q: not found", id)
+		}
+		var s storedLetter
+		if err := json.Unmarshal(tx.Bucket([]byte(lettersBucket)).Get(number), &s); err != nil {
+			return fmt.Errorf("letter %s: %w", id, err)
+		}
+		l = Letter(s)
+		return nil
+	})
+	return l, internal(err)
 }
 
 // LetterCounts counts the dead letters.

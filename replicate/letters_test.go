@@ -48,7 +48,15 @@ func TestLetters(t *testing.T) {
 		if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(replicate.Letter{}, "ID")); diff != "" {
 			t.Fatalf("letters (-want +got):\n%s", diff)
 		}
+		one, err := q.Letter(t.Context(), got[1].ID)
+		must(t, err)
+		if diff := cmp.Diff(got[1], one); diff != "" {
+			t.Errorf("one letter (-listed +alone):\n%s", diff)
+		}
 		must(t, q.ForgetLetter(t.Context(), got[0].ID))
+		if _, err := q.Letter(t.Context(), got[0].ID); registry.ClassOf(err) != registry.NotFound {
+			t.Errorf("a forgotten letter: %v", err)
+		}
 		if err := q.ForgetLetter(t.Context(), got[0].ID); registry.ClassOf(err) != registry.NotFound {
 			t.Errorf("forget twice: %v", err)
 		}

@@ -21,6 +21,7 @@ import (
 	"github.com/ecr-mirror/ecr-mirror/registry/ecr"
 	"github.com/ecr-mirror/ecr-mirror/registry/serve"
 	"github.com/ecr-mirror/ecr-mirror/replicate"
+	"github.com/ecr-mirror/ecr-mirror/replicate/events"
 	"github.com/ecr-mirror/ecr-mirror/storage"
 )
 
@@ -35,6 +36,7 @@ type app struct {
 	workers *replicate.Workers
 	events  []part
 	sweeps  []part
+	letters *deadLetters
 	front   part
 	admin   part
 
@@ -60,6 +62,7 @@ func newApp(ctx context.Context, cfg *config.Config, base *aws.Config, log *slog
 	if a.queue, err = replicate.OpenQueue(filepath.Join(cfg.Cache.Path, "queue.db")); err != nil {
 		return nil, err
 	}
+	a.letters = &deadLetters{queue: a.queue, take: make(map[string]events.Handle), log: log}
 	limits := ecr.NewLimits()
 	metrics.MustRegister(limits.Collectors()...)
 
@@ -81,6 +84,7 @@ func newApp(ctx context.Context, cfg *config.Config, base *aws.Config, log *slog
 			sweeps = append(sweeps, w.sweep)
 		}
 		maps.Copy(hooks, w.hooks)
+		a.letters.take[w.name] = w.taker
 		if w.event != nil {
 			a.events = append(a.events, *w.event)
 		}
@@ -147,7 +151,7 @@ func (a *app) listen(cfg *config.Config, front http.Handler, metrics *prometheus
 	}
 	a.adminAddr = al.Addr()
 	a.front = listener("registry", l, front, a.log)
-	a.admin = listener("admin", al, adminHandler(metrics, a.notReady), a.log)
+	a.admin = listener("admin", al, adminHandler(metrics, a.notReady, a.letters.handler()), a.log)
 	return nil
 }
 

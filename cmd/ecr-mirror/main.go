@@ -35,6 +35,6 @@ func command() *cobra.Command {
 		SilenceErrors: true, // main prints the error, once
 		SilenceUsage:  true,
 	}
-	root.AddCommand(serveCommand(), demoCommand(), emulatorCommand(), checkCommand(), versionCommand())
+	root.AddCommand(serveCommand(), demoCommand(), emulatorCommand(), checkCommand(), deadLettersCommand(), versionCommand())
 	return root
 }

@@ -39,6 +39,7 @@ type wiring struct {
 	jobs  *replicate.Mirror       // nil: there is no destination
 	event *part                   // nil: no queue of events
 	hooks map[string]http.Handler // by path
+	taker events.Handle           // of the source's changes
 	sweep *replicate.Sweep        // nil: there is no destination
 	rules *rules.Set              // those that end at the destination
 }
@@ -88,6 +89,7 @@ func (w *wiring) listenTo(ctx context.Context, m *mirror.Mirror, c *config.Mirro
 	handle := func(ctx context.Context, changes []registry.Change) error {
 		return w.changed(ctx, m, c.Source.Host(), changes)
 	}
+	w.taker = handle
 	if c.Events.SQS != "" {
 		client, err := newQueue(ctx, c.Events.SQS, c.Source, w.aws)
 		if err != nil {

@@ -59,22 +59,14 @@ func (in *intake) take(ctx context.Context, body []byte) error {
 }
 
 func (in *intake) do(ctx context.Context, body []byte) (outcome string, err error) {
-	changes, reason := Decode(body)
-	if len(changes) > 0 {
-		err := in.handle(ctx, changes)
-		switch {
-		case errors.Is(err, ErrForeign):
-			reason = errors.Join(reason, err)
-		case err != nil:
-			return "", fmt.Errorf("handle: %w", err)
-		default:
-			for _, c := range changes {
-				in.age.Observe(max(0, time.Since(c.At).Seconds()))
-			}
-		}
-	}
+	changes, reason, err := deliver(ctx, body, in.handle)
 	switch {
+	case err != nil:
+		return "", err
 	case reason == nil:
+		for _, c := range changes {
+			in.age.Observe(max(0, time.Since(c.At).Seconds()))
+		}
 		return "handled", nil
 	case errors.Is(reason, ErrIgnored):
 		in.log.DebugContext(ctx, "event ignored", "why", reason)
@@ -86,4 +78,28 @@ func (in *intake) do(ctx context.Context, body []byte) (outcome string, err erro
 		in.log.ErrorContext(ctx, "event not understood", "why", reason, "body", fmt.Sprintf("%.2048q", body))
 	}
 	return reasonOf(reason), nil
+}
+
+// deliver hands to handle what of a message can be handled. reason is why that is not all of it; err is handle's.
+func deliver(ctx context.Context, body []byte, handle Handle) (changes []registry.Change, reason, err error) {
+	changes, reason = Decode(body)
+	if len(changes) == 0 {
+		return nil, reason, nil
+	}
+	switch err := handle(ctx, changes); {
+	case errors.Is(err, ErrForeign):
+		reason = errors.Join(reason, err)
+	case err != nil:
+		return nil, nil, fmt.Errorf("handle: %w", err)
+	}
+	return changes, reason, nil
+}
+
+// Retry has handle take a dead letter again: the configuration, or this program, may have learnt to. nil: the letter can go.
+func Retry(ctx context.Context, body []byte, handle Handle) error {
+	_, reason, err := deliver(ctx, body, handle)
+	if err == nil && !errors.Is(reason, ErrIgnored) {
+		err = reason
+	}
+	return err
 }
