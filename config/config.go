@@ -102,6 +102,32 @@ type Registry struct {
 	NS string `yaml:"ns"`
 	// Insecure allows plain HTTP to a host that is not loopback. Default: false.
 	Insecure bool `yaml:"insecure"`
+	// Rates bound this process's calls (ECR). Quotas are per account and region: mirrors that share a registry share its
+	// rates, the smallest of those they give.
+	Rates Rates `yaml:"rates"`
+	// Repositories are the settings of repositories that replication creates here (ECR).
+	Repositories Repositories `yaml:"repositories"`
+}
+
+// Rates are calls per second, by the quota that ECR has for them. Each default is half of ECR's default quota, so that pushes
+// from elsewhere have the other; give half of a quota that was raised. Throttling lowers a rate until it has passed.
+type Rates struct {
+	PutImage                    Rate `yaml:"putImage"`                    // one per manifest and tag written. Default: 5
+	InitiateLayerUpload         Rate `yaml:"initiateLayerUpload"`         // Default: 50
+	UploadLayerPart             Rate `yaml:"uploadLayerPart"`             // one per 10 MiB written. Default: 250
+	CompleteLayerUpload         Rate `yaml:"completeLayerUpload"`         // Default: 50
+	BatchCheckLayerAvailability Rate `yaml:"batchCheckLayerAvailability"` // Default: 500
+	BatchGetImage               Rate `yaml:"batchGetImage"`               // one per manifest read or tag asked for. Default: 1000
+	GetDownloadURLForLayer      Rate `yaml:"getDownloadUrlForLayer"`      // Default: 1500
+}
+
+// Repositories are the settings of repositories that replication creates; those of a repository that exists are left alone.
+type Repositories struct {
+	TagMutability string            `yaml:"tagMutability"` // MUTABLE or IMMUTABLE. Default: MUTABLE
+	ScanOnPush    bool              `yaml:"scanOnPush"`    // basic scanning. Default: false
+	Encryption    string            `yaml:"encryption"`    // AES256, KMS or KMS_DSSE. Default: AES256
+	KMSKey        string            `yaml:"kmsKey"`        // ARN, for KMS. Default: the AWS managed key
+	Tags          map[string]string `yaml:"tags"`          // resource tags; takes ecr:TagResource. Default: none
 }
 
 // Tags says how long an answer about a tag lasts. An explicit 0s reads back as a negative duration, which means the same to

@@ -46,9 +46,13 @@ func TestFull(t *testing.T) {
 			Names: []string{"111122223333.dkr.ecr.us-west-2.amazonaws.com", "images.example.com:5000"},
 			Source: config.Registry{Registry: "111122223333.dkr.ecr.us-west-2.amazonaws.com", RoleARN: "arn:aws:iam::111122223333:role/read",
 				Endpoint: "https://vpce-1.api.ecr.us-west-2.vpce.amazonaws.com", Region: "us-west-2", Account: "111122223333"},
-			Destination: &config.Registry{Registry: "111122223333.dkr.ecr.eu-central-1.amazonaws.com", Profile: "writer", Region: "eu-central-1", Account: "111122223333"},
-			Tags:        config.Tags{TTL: 30 * time.Second, StaleFor: 48 * time.Hour, Authority: "destination"},
-			Blobs:       "proxy",
+			Destination: &config.Registry{Registry: "111122223333.dkr.ecr.eu-central-1.amazonaws.com", Profile: "writer", Region: "eu-central-1", Account: "111122223333",
+				Rates: config.Rates{PutImage: 25, InitiateLayerUpload: 50, UploadLayerPart: 250, CompleteLayerUpload: 50,
+					BatchCheckLayerAvailability: 500, BatchGetImage: 1000, GetDownloadURLForLayer: 1500.5},
+				Repositories: config.Repositories{TagMutability: "IMMUTABLE", ScanOnPush: true, Encryption: "KMS",
+					KMSKey: "arn:aws:kms:eu-central-1:111122223333:key/1", Tags: map[string]string{"owner": "prod-team", "cost": "42"}}},
+			Tags:  config.Tags{TTL: 30 * time.Second, StaleFor: 48 * time.Hour, Authority: "destination"},
+			Blobs: "proxy",
 			Replication: config.Replication{Rules: []rules.Rule{{Repositories: []string{"team/**", "base-*", "/lib-[0-9]+/"}, Exclude: []string{"team/tmp-*"},
 				Tags: []string{"v*", "stable", "semver:>=1.2 <3"}, ExcludeTags: []string{"*-dev"}}},
 				RulesFile: "testdata/replication.json", Destinations: "own", Sweep: 6 * time.Hour, Deletes: "ignore"},
@@ -172,6 +176,19 @@ func TestProblems(t *testing.T) {
 		{"ns of ECR", "mirrors: [{source: {registry: 111122223333.dkr.ecr.us-west-2.amazonaws.com, ns: a.example.com}}]",
 			"c.yaml:1: mirrors[0].source.ns: not for ECR, which is a registry and not a mirror"},
 		{"ns that is no host", "mirrors: [{source: {registry: a.example.com, ns: 'https://b'}}]", `c.yaml:1: mirrors[0].source.ns: "https://b" is not a host or host:port`},
+		{"rates", "mirrors: [{source: {registry: a.example.com, type: ecr, account: 111122223333, region: us-east-1, rates: {putImage: 0, batchGetImage: many, uploadLayerPart: NaN}}}]",
+			`c.yaml:1: mirrors[0].source.rates.putImage: want calls per second from 0.01 to 100000, not "0"
+c.yaml:1: mirrors[0].source.rates.batchGetImage: want calls per second from 0.01 to 100000, not "many"
+c.yaml:1: mirrors[0].source.rates.uploadLayerPart: want calls per second from 0.01 to 100000, not "NaN"`},
+		{"repository settings", "mirrors: [{source: {registry: a.example.com, type: ecr, account: 111122223333, region: us-east-1, repositories: {tagMutability: maybe, kmsKey: k, tags: {aws:x: y, 'a': 1, a: 2}}}}]",
+			`c.yaml:1: mirrors[0].source.repositories.tags.a: given twice, first in line 1
+c.yaml:1: mirrors[0].source.repositories.tagMutability: "maybe": want MUTABLE or IMMUTABLE
+c.yaml:1: mirrors[0].source.repositories.kmsKey: belongs to encryption: KMS or KMS_DSSE
+c.yaml:1: mirrors[0].source.repositories.tags.aws:x: not a tag that AWS takes: 1 to 128 characters that do not begin with aws:, and 256 of value`},
+		{"of ECR only", "mirrors: [{source: {registry: a.example.com, rates: {putImage: 1}, repositories: {tags: [a]}}}]",
+			`c.yaml:1: mirrors[0].source.repositories.tags: want keys with values
+c.yaml:1: mirrors[0].source.rates: for ECR only, and a.example.com is not one of its hosts: say type: ecr if it is ECR
+c.yaml:1: mirrors[0].source.repositories: for ECR only, and a.example.com is not one of its hosts: say type: ecr if it is ECR`},
 		{"rules file is a directory", "mirrors:\n- source: {registry: a.example.com}\n  destination: {registry: b.example.com}\n  replication: {rulesFile: testdata}",
 			"c.yaml:4: mirrors[0].replication.rulesFile: read testdata: not a regular file"},
 	} {

@@ -72,6 +72,8 @@ func (d *decoder) value(path string, n *yaml.Node, v reflect.Value) {
 		d.mapping(path, n, v)
 	case v.Kind() == reflect.Slice:
 		d.sequence(path, n, v)
+	case v.Kind() == reflect.Map:
+		d.texts(path, n, v)
 	case n.Kind != yaml.ScalarNode:
 		d.problem(path, "want a single value")
 	default:
@@ -130,6 +132,27 @@ func (d *decoder) sequence(path string, n *yaml.Node, v reflect.Value) {
 		d.value(at, item, items.Index(i))
 	}
 	v.Set(items)
+}
+
+// texts decodes a map of texts.
+func (d *decoder) texts(path string, n *yaml.Node, v reflect.Value) {
+	if n.Kind != yaml.MappingNode {
+		d.problem(path, "want keys with values")
+		return
+	}
+	m := make(map[string]string, len(n.Content)/2)
+	for i := 0; i < len(n.Content); i += 2 {
+		key, value := n.Content[i].Value, ""
+		at := path + "." + key
+		if d.given(at) {
+			d.problems = append(d.problems, Problem{n.Content[i].Line, at, fmt.Sprintf("given twice, first in line %d", d.lines[at])})
+			continue
+		}
+		d.lines[at] = n.Content[i].Line
+		d.value(at, n.Content[i+1], reflect.ValueOf(&value).Elem())
+		m[key] = value
+	}
+	v.Set(reflect.ValueOf(m))
 }
 
 func (d *decoder) scalar(path, text string, v reflect.Value) {

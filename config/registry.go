@@ -1,10 +1,12 @@
 package config
 
 import (
+	"maps"
 	"net"
 	"net/netip"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -71,6 +73,11 @@ func (c *checker) registry(path string, r *Registry) {
 				c.problem(path+"."+f.key, "for ECR only, and %s is not one of its hosts: say type: ecr if it is ECR", r.Host())
 			}
 		}
+		for _, key := range [...]string{"rates", "repositories"} {
+			if c.given(path + "." + key) {
+				c.problem(path+"."+key, "for ECR only, and %s is not one of its hosts: say type: ecr if it is ECR", r.Host())
+			}
+		}
 		if (r.Username == "") != (r.PasswordFile == "") {
 			c.problem(path, "username and passwordFile belong together")
 		}
@@ -90,6 +97,24 @@ func (c *checker) registry(path string, r *Registry) {
 	}
 	if r.Endpoint != "" {
 		c.url(path+".endpoint", r.Endpoint, r.Insecure)
+	}
+	c.repositories(path+".repositories", r.Repositories)
+}
+
+// repositories checks settings as CreateRepository would (API reference).
+func (c *checker) repositories(path string, s Repositories) {
+	c.oneOf(path+".tagMutability", s.TagMutability, []string{"", "MUTABLE", "IMMUTABLE"})
+	c.oneOf(path+".encryption", s.Encryption, []string{"", "AES256", "KMS", "KMS_DSSE"})
+	if s.KMSKey != "" && s.Encryption != "KMS" && s.Encryption != "KMS_DSSE" {
+		c.problem(path+".kmsKey", "belongs to encryption: KMS or KMS_DSSE")
+	}
+	if len(s.Tags) > 50 {
+		c.problem(path+".tags", "%d, more than the 50 that a resource may have", len(s.Tags))
+	}
+	for _, key := range slices.Sorted(maps.Keys(s.Tags)) {
+		if value := s.Tags[key]; key == "" || len(key) > 128 || len(value) > 256 || strings.HasPrefix(strings.ToLower(key), "aws:") {
+			c.problem(path+".tags."+key, "not a tag that AWS takes: 1 to 128 characters that do not begin with aws:, and 256 of value")
+		}
 	}
 }
 

@@ -35,8 +35,18 @@ type rig struct {
 // newRig starts everything. extra is more YAML of the mirror under test, or further mirrors.
 func newRig(t *testing.T, extra string) *rig {
 	t.Helper()
+	return newRigOf(t, `
+- source:      {registry: $source, endpoint: $endpoint}
+  destination: {registry: $destination, endpoint: $endpoint}
+`+extra)
+}
+
+// newRigOf starts everything with the mirrors given, in YAML, and the registries, as ACCOUNT/REGION, that it takes beside
+// the rig's own.
+func newRigOf(t *testing.T, mirrors string, registries ...string) *rig {
+	t.Helper()
 	emu, at, err := startEmulator(emulatorOptions{
-		registries: []string{demoSourceAccount + "/" + demoSourceRegion, demoDestinationAccount + "/" + demoDestinationRegion},
+		registries: append(registries, demoSourceAccount+"/"+demoSourceRegion, demoDestinationAccount+"/"+demoDestinationRegion),
 		queues:     []string{demoSourceAccount + "/" + demoSourceRegion + "/" + demoQueue},
 	})
 	if err != nil {
@@ -47,15 +57,14 @@ func newRig(t *testing.T, extra string) *rig {
 	if err := d.connect(at); err != nil {
 		t.Fatal(err)
 	}
-	extra = strings.NewReplacer("$endpoint", at.Endpoint, "$queue", at.Queues[0]["url"]).Replace(extra)
+	mirrors = strings.NewReplacer("$source", demoSourceHost, "$destination", demoDestinationHost, "$endpoint", at.Endpoint,
+		"$queue", at.Queues[0]["url"]).Replace(mirrors)
 	yaml := fmt.Sprintf(`
 listen: 127.0.0.1:0
 admin: 127.0.0.1:0
 cache: {path: %s, size: 1GiB}
 mirrors:
-- source:      {registry: %s, endpoint: %q}
-  destination: {registry: %s, endpoint: %q}
-%s`, t.TempDir(), demoSourceHost, at.Endpoint, demoDestinationHost, at.Endpoint, extra)
+%s`, t.TempDir(), mirrors)
 	base := aws.Config{Region: demoSourceRegion, Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 		return emu.Credentials(demoSourceAccount), nil
 	})}
@@ -167,4 +176,19 @@ func (r *rig) eventually(what string, ok func() bool) {
 func (r *rig) replicated(repo, tag string, n registrytest.Node) bool {
 	d, err := r.arrives.Resolve(r.t.Context(), repo, tag)
 	return err == nil && d.Digest == n.Desc.Digest
+}
+
+// metrics returns what the admin port says at /metrics.
+func (r *rig) metrics() string {
+	r.t.Helper()
+	res, err := http.Get("http://" + r.app.adminAddr.String() + "/metrics")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return string(b)
 }

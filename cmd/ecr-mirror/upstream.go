@@ -34,6 +34,17 @@ func newUpstream(ctx context.Context, c config.Registry, base *aws.Config, limit
 	return ecr.New(ctx, ecr.Options{
 		Host: c.Host(), Account: c.Account, Region: c.Region, Endpoint: c.Endpoint,
 		RoleARN: c.RoleARN, Profile: c.Profile, AWS: base, Limits: limits, Logger: log,
+		Settings: ecr.RepositorySettings{TagMutability: c.Repositories.TagMutability, ScanOnPush: c.Repositories.ScanOnPush,
+			Encryption: c.Repositories.Encryption, KMSKey: c.Repositories.KMSKey, Tags: c.Repositories.Tags},
+		Rates: map[string]float64{
+			"PutImage":                    float64(c.Rates.PutImage),
+			"InitiateLayerUpload":         float64(c.Rates.InitiateLayerUpload),
+			"UploadLayerPart":             float64(c.Rates.UploadLayerPart),
+			"CompleteLayerUpload":         float64(c.Rates.CompleteLayerUpload),
+			"BatchCheckLayerAvailability": float64(c.Rates.BatchCheckLayerAvailability),
+			"BatchGetImage":               float64(c.Rates.BatchGetImage),
+			"GetDownloadUrlForLayer":      float64(c.Rates.GetDownloadURLForLayer),
+		},
 	})
 }
 

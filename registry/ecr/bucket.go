@@ -12,21 +12,34 @@ import (
 	"github.com/ecr-mirror/ecr-mirror/registry"
 )
 
-// A bucket hands out the turns of one call. Whoever waits in a lower lane has the next turn, whatever came before; in a lane
-// the first come is served first. rate.Limiter counts the tokens, but its own waiting knows no priorities: here the tokens
-// are given out by a timer that runs only while somebody waits.
+// A bucket hands out the turns of one call. Whoever waits in a lower lane has the next turn, whatever came before, but every
+// eighth turn is for who was passed over for ten seconds, so that no lane starves; in a lane the first come is served first.
+// rate.Limiter counts the tokens, but its own waiting knows no priorities: here the tokens are given out by a timer that
+// runs only while somebody waits.
 //
 // Its rate is additive increase, multiplicative decrease: a throttled answer halves it, at most once a second, down to a
-// sixteenth; good answers bring it back by a sixteenth of the full rate per second.
+// sixteenth, and takes the tokens that were saved; good answers bring it back by a sixteenth of the full rate per second.
 type bucket struct {
 	full float64
 
 	mu      sync.Mutex
 	tokens  *rate.Limiter
-	lanes   [registry.LaneBackfill + 1][]chan struct{} // closed: it is your turn
-	timer   *time.Timer                                // nil: nobody waits
-	changed time.Time                                  // when the rate was
+	lanes   [registry.LaneBackfill + 1][]*turn
+	passed  int         // turns since somebody who is aged had one
+	timer   *time.Timer // nil: nobody waits
+	changed time.Time   // when the rate was
 }
+
+// turn is one who waits.
+type turn struct {
+	ready chan struct{} // closed: it is yours
+	since time.Time
+}
+
+const (
+	agedShare = 8                // one turn of so many is for the aged
+	agedAfter = 10 * time.Second // waiting
+)
 
 // newBucket returns a full bucket of one second's worth of calls.
 func newBucket(perSecond float64) *bucket {
@@ -44,21 +57,21 @@ func (b *bucket) wait(ctx context.Context, lane registry.Lane) error {
 		b.mu.Unlock()
 		return nil
 	}
-	turn := make(chan struct{})
-	b.lanes[lane] = append(b.lanes[lane], turn)
+	mine := &turn{make(chan struct{}), time.Now()}
+	b.lanes[lane] = append(b.lanes[lane], mine)
 	if b.timer == nil {
 		b.arm()
 	}
 	b.mu.Unlock()
 
 	select {
-	case <-turn:
+	case <-mine.ready:
 		return nil
 	case <-ctx.Done():
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.lanes[lane] = slices.DeleteFunc(b.lanes[lane], func(c chan struct{}) bool { return c == turn })
+	b.lanes[lane] = slices.DeleteFunc(b.lanes[lane], func(t *turn) bool { return t == mine })
 	return ctx.Err() // a turn that came at the same moment is lost: one token
 }
 
@@ -69,12 +82,12 @@ func (b *bucket) arm() {
 	b.timer = time.AfterFunc(max(d, time.Millisecond), b.serve)
 }
 
-// serve gives the tokens that are there to those who wait, lowest lane first.
+// serve gives the tokens that are there to those who wait.
 func (b *bucket) serve() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for {
-		i := slices.IndexFunc(b.lanes[:], func(l []chan struct{}) bool { return len(l) > 0 })
+		i := b.next(time.Now())
 		if i < 0 {
 			b.timer = nil
 			return
@@ -83,10 +96,37 @@ func (b *bucket) serve() {
 			b.arm()
 			return
 		}
-		close(b.lanes[i][0])
+		if aged(b.lanes[i], time.Now()) {
+			b.passed = 0
+		} else {
+			b.passed++
+		}
+		close(b.lanes[i][0].ready)
 		b.lanes[i] = b.lanes[i][1:]
 	}
 }
+
+// next returns the lane whose turn it is, -1 when nobody waits: the lowest, or in its time the one that waits longest.
+func (b *bucket) next(now time.Time) int {
+	lowest, oldest := -1, -1
+	for i, l := range b.lanes {
+		if len(l) == 0 {
+			continue
+		}
+		if lowest < 0 {
+			lowest = i
+		}
+		if aged(l, now) && (oldest < 0 || l[0].since.Before(b.lanes[oldest][0].since)) {
+			oldest = i
+		}
+	}
+	if oldest >= 0 && b.passed >= agedShare-1 {
+		return oldest
+	}
+	return lowest
+}
+
+func aged(l []*turn, now time.Time) bool { return len(l) > 0 && now.Sub(l[0].since) >= agedAfter }
 
 // throttled notes that ECR refused a call for its rate.
 func (b *bucket) throttled() {
@@ -94,7 +134,8 @@ func (b *bucket) throttled() {
 	defer b.mu.Unlock()
 	if now := time.Now(); now.Sub(b.changed) >= time.Second { // answers already on their way say nothing new
 		b.changed = now
-		b.tokens.SetLimit(rate.Limit(max(float64(b.tokens.Limit())/2, b.full/16)))
+		b.tokens.AllowN(now, int(b.tokens.TokensAt(now)))
+		b.tokens.SetLimitAt(now, rate.Limit(max(float64(b.tokens.Limit())/2, b.full/16)))
 	}
 }
 

@@ -47,6 +47,68 @@ func TestLowerLaneFirst(t *testing.T) {
 	})
 }
 
+// While a lower lane never runs dry, each other lane that waits too long gets its share, the longest waiting first.
+func TestNoLaneStarves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := empty(10)
+		got := make(map[registry.Lane]int)
+		var mu sync.Mutex
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		for i := range 200 {
+			l := []registry.Lane{registry.LaneClient, registry.LaneSweep, registry.LaneBackfill, registry.LaneBackfill}[i%4]
+			go func() {
+				for b.wait(ctx, l) == nil {
+					mu.Lock()
+					got[l]++
+					mu.Unlock()
+				}
+			}()
+		}
+		turns := func(d time.Duration) (clients, sweeps, backfills int) {
+			time.Sleep(d)
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			return got[registry.LaneClient], got[registry.LaneSweep], got[registry.LaneBackfill]
+		}
+		if c, s, f := turns(9 * time.Second); c < 89 || s+f != 0 {
+			t.Errorf("turns of the first nine seconds: %d, %d, %d, want all for clients", c, s, f)
+		}
+		c, s, f := turns(91 * time.Second)
+		if share := 900 / agedShare; c < 850 || s+f < share-2 || s+f > share+2 || s < share/4 || f < share/2 {
+			t.Errorf("turns of clients, sweeps and backfills: %d, %d, %d", c, s, f)
+		}
+	})
+}
+
+// The budget of any ten seconds is kept whatever the callers do: the rate, and one second's worth that was saved.
+func TestRateIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBucket(5)
+		var calls []time.Time
+		var mu sync.Mutex
+		var wg sync.WaitGroup
+		for i := range 300 {
+			wg.Go(func() {
+				time.Sleep(time.Duration(i*i) * time.Millisecond)
+				if err := b.wait(t.Context(), registry.Lane(i%4)); err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				calls = append(calls, time.Now())
+				mu.Unlock()
+			})
+		}
+		wg.Wait()
+		for i, c := range calls {
+			if j := i + 55; j < len(calls) && calls[j].Sub(c) < 10*time.Second {
+				t.Fatalf("56 calls in %v", calls[j].Sub(c))
+			}
+		}
+	})
+}
+
 // Whoever stops waiting leaves the queue and takes no turn; an idle bucket has no timer.
 func TestWaitIsBoundedByContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -75,6 +137,9 @@ func TestThrottlingLowersTheRate(t *testing.T) {
 		for range 10 { // answers of one moment count once
 			b.throttled()
 		}
+		if n := b.tokens.Tokens(); n >= 1 {
+			t.Errorf("%v tokens left after a throttling", n)
+		}
 		if got := float64(b.tokens.Limit()); got != 8 {
 			t.Errorf("rate %v after one throttling", got)
 		}
@@ -99,8 +164,8 @@ func TestThrottlingLowersTheRate(t *testing.T) {
 func TestLimitsAreShared(t *testing.T) {
 	l := NewLimits()
 	c := newControl(t, step{batchGetImage, ok(imageAnswer(registrytest.Image(1), "v1")), nil}, step{batchGetImage, exc("ThrottlingException"), nil})
-	share := func(o *Options) { o.Limits = l; o.PutImageRate = 3 }
-	a, b := c.registry(share), c.registry(share)
+	share := func(o *Options) { o.Limits = l; o.Rates = map[string]float64{putImage: 3} }
+	a, b := c.registry(share), c.registry(share, func(o *Options) { o.Rates = map[string]float64{putImage: 4} })
 	if _, err := a.Resolve(t.Context(), "team/app", "v1"); err != nil {
 		t.Fatal(err)
 	}
@@ -109,10 +174,10 @@ func TestLimitsAreShared(t *testing.T) {
 	if n := len(l.buckets); n != 1 {
 		t.Errorf("%d buckets", n)
 	}
-	if got := float64(l.bucket(account, "us-west-2", batchGetImage, 0).tokens.Limit()); got != 500 {
+	if got := float64(l.bucket(account, "us-west-2", batchGetImage).tokens.Limit()); got != 500 {
 		t.Errorf("rate %v after a throttled answer", got)
 	}
-	if got := float64(l.bucket(account, "us-west-2", putImage, a.rates[putImage]).tokens.Limit()); got != 3 {
+	if got := float64(l.bucket(account, "us-west-2", putImage).tokens.Limit()); got != 3 {
 		t.Errorf("PutImage rate %v", got)
 	}
 }

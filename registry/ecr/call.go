@@ -17,7 +17,7 @@ import (
 // call makes one control call when its turn has come (see Limits), within the call timeout, and gives its error a class.
 func call[In, Out any](ctx context.Context, r *Registry, api string,
 	do func(context.Context, *In, ...func(*ecr.Options)) (*Out, error), in *In) (*Out, error) {
-	b := r.limits.bucket(r.account, r.region, api, r.rates[api])
+	b := r.limits.bucket(r.account, r.region, api)
 	if err := b.wait(ctx, registry.LaneOf(ctx)); err != nil {
 		return nil, &registry.Error{Class: registry.Unavailable, Err: err}
 	}

@@ -56,8 +56,9 @@ type Options struct {
 
 	// Limits is shared by all Registries of the process, for quotas are per account and region; nil: one of its own.
 	Limits *Limits
-	// PutImageRate is how many PutImage calls per second this process may make; 0: 5, half of ECR's default quota.
-	PutImageRate float64
+	// Rates are calls per second that this process may make to the account and region, by the name that a quota has
+	// ("PutImage"); those of several Registries that share Limits are the smallest. Default: half of ECR's default quota.
+	Rates map[string]float64
 
 	Settings RepositorySettings // of repositories that CreateRepository creates
 	Logger   *slog.Logger       // one debug line per call; nil: none
@@ -69,7 +70,6 @@ type Registry struct {
 
 	api    *ecr.Client
 	limits *Limits
-	rates  map[string]float64
 	layers *http.Client
 	own    bool // layers is ours to close
 	stall  time.Duration
@@ -105,14 +105,14 @@ func New(ctx context.Context, o Options) (*Registry, error) {
 	}
 	r := &Registry{
 		host: o.Host, account: o.Account, region: o.Region,
-		limits: o.Limits, rates: defaultRates(), layers: o.HTTPClient, stall: o.StallTimeout, limit: o.CallTimeout,
+		limits: o.Limits, layers: o.HTTPClient, stall: o.StallTimeout, limit: o.CallTimeout,
 		set: o.Settings, log: o.Logger, urls: newURLCache(), manifests: newManifestCache(),
 	}
 	if r.limits == nil {
 		r.limits = NewLimits()
 	}
-	if o.PutImageRate > 0 {
-		r.rates[putImage] = o.PutImageRate
+	for api, rate := range o.Rates {
+		r.limits.ask(r.account, r.region, api, rate)
 	}
 	if r.stall <= 0 {
 		r.stall = 20 * time.Second

@@ -36,7 +36,7 @@ func start(t *testing.T, o ecrtest.Options) (*ecrtest.Emulator, *ecr.Registry) {
 	tr := &http.Transport{}
 	cfg := emu.Config(account, region)
 	cfg.HTTPClient = &http.Client{Transport: tr}
-	r, err := ecr.New(t.Context(), ecr.Options{Host: emu.Registry(account, region).Host(), Endpoint: emu.ControlURL(), AWS: &cfg, PutImageRate: 1000})
+	r, err := ecr.New(t.Context(), ecr.Options{Host: emu.Registry(account, region).Host(), Endpoint: emu.ControlURL(), AWS: &cfg, Rates: map[string]float64{"PutImage": 1000}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -42,7 +42,20 @@ const (
 	otherRate        = 10
 )
 
-func defaultRates() map[string]float64 {
-	return map[string]float64{batchGetImage: 1000, downloadURL: 1500, checkLayers: 500, initiateUpload: 50,
-		completeUpload: 50, uploadPart: 250, putImage: 5}
+func defaultRate(api string) float64 {
+	switch api {
+	case batchGetImage:
+		return 1000
+	case downloadURL:
+		return 1500
+	case checkLayers:
+		return 500
+	case initiateUpload, completeUpload:
+		return 50
+	case uploadPart:
+		return 250
+	case putImage:
+		return 5
+	}
+	return otherRate
 }
