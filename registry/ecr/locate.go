@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"strconv"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ecr"
 
 	"github.com/ecr-mirror/ecr-mirror/registry"
+	"github.com/ecr-mirror/ecr-mirror/registry/wire"
 )
 
 // layerURL is a presigned URL. Never logged: whoever has it may read the layer until it expires.
@@ -72,9 +72,8 @@ func (r *Registry) locate(ctx context.Context, o registry.Object) (layerURL, err
 	}
 }
 
-// parseLayerURL checks a URL and reads its life from X-Amz-Date and X-Amz-Expires (Signature Version 4, "Authenticating
-// requests: using query parameters"); without them it lives for an hour from now. It must be https, but on loopback, where
-// emulators live.
+// parseLayerURL checks a URL and reads its life; one that does not say lives for an hour from now. It must be https, but on
+// loopback, where emulators live.
 func parseLayerURL(s string, now time.Time) (layerURL, error) {
 	u, err := url.Parse(s)
 	if err != nil || u.Host == "" || u.User != nil { // the error would print the URL, which is a secret
@@ -84,13 +83,9 @@ func parseLayerURL(s string, now time.Time) (layerURL, error) {
 		(u.Scheme != "http" || u.Hostname() != "localhost" && (ip == nil || !ip.IsLoopback())) {
 		return layerURL{}, registry.Errorf(registry.Denied, "layer URL: %s://%s is neither https nor loopback", u.Scheme, u.Host)
 	}
-	q := u.Query()
-	life, from := urlLifetime, now
-	if n, err := strconv.Atoi(q.Get("X-Amz-Expires")); err == nil && n > 0 && n <= 7*24*3600 {
-		life = time.Duration(n) * time.Second
-		if t, err := time.Parse("20060102T150405Z", q.Get("X-Amz-Date")); err == nil && t.Before(now) {
-			from = t // a future date is a slow clock here: counting from now is then the safe side
-		}
+	from, life, ok := wire.PresignedLife(u, now)
+	if !ok {
+		from, life = now, urlLifetime
 	}
 	return layerURL{s, from.Add(life * 4 / 5), from.Add(life)}, nil
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,17 +18,18 @@ import (
 	"github.com/ecr-mirror/ecr-mirror/registry/wire"
 )
 
-// call is one request to the registry's host.
+// call is one request to the registry's host, or to one that it named.
 type call struct {
-	method string
-	path   string   // path and query; or
-	url    *url.URL // one that the registry named, on its own origin
-	scopes []string // of a bearer token
-	accept []string
-	rng    string
-	ctype  string
-	body   io.Reader // of size bytes; an *upload has its own patience
-	size   int64
+	method    string
+	path      string   // path and query; or
+	url       *url.URL // one that the registry named, on its own origin unless it is
+	elsewhere bool     // where no credential goes
+	scopes    []string // of a bearer token
+	accept    []string
+	rng       string
+	ctype     string
+	body      io.Reader // of size bytes; an *upload has its own patience
+	size      int64
 }
 
 func pull(repo string) []string { return []string{auth.ScopeRepository(repo, auth.ActionPull)} }
@@ -45,7 +47,7 @@ func (r *Registry) do(ctx context.Context, c call) (*http.Response, error) {
 			return nil, registry.Errorf(registry.Invalid, "path: %w", err)
 		}
 	}
-	if r.ns != "" {
+	if r.ns != "" && !c.elsewhere {
 		named := *u
 		q := named.Query()
 		q.Set("ns", r.ns)
@@ -78,7 +80,12 @@ func (r *Registry) do(ctx context.Context, c call) (*http.Response, error) {
 			req.Header.Set(k, v)
 		}
 	}
-	resp, err := r.auth.Do(req)
+	send := r.auth.Do
+	if c.elsewhere {
+		req.Header.Set("User-Agent", r.auth.Header.Get("User-Agent"))
+		send = (&http.Client{Transport: r.transport, CheckRedirect: checkRedirect}).Do
+	}
+	resp, err := send(req)
 	if up != nil {
 		up.detach()
 	}
@@ -98,16 +105,22 @@ func (r *Registry) do(ctx context.Context, c call) (*http.Response, error) {
 // expect is do for answers with one of the given statuses; others become errors.
 func (r *Registry) expect(ctx context.Context, c call, statuses ...int) (*http.Response, error) {
 	resp, err := r.do(ctx, c)
+	if err == nil {
+		err = r.accept(resp, statuses...)
+	}
 	if err != nil {
 		return nil, err
 	}
-	for _, s := range statuses {
-		if resp.StatusCode == s {
-			return resp, nil
-		}
+	return resp, nil
+}
+
+// accept closes a response with a status that is none of the given ones, and returns what that means.
+func (r *Registry) accept(resp *http.Response, statuses ...int) error {
+	if slices.Contains(statuses, resp.StatusCode) {
+		return nil
 	}
 	defer resp.Body.Close()
-	err = wire.DecodeError(resp)
+	err := wire.DecodeError(resp)
 	if !sameOrigin(resp.Request.URL, r.base) {
 		// A store that the registry sent us to: its refusal (an expired URL, an object not there yet) is not the registry's word
 		// on whether the content exists or who may read it.
@@ -119,14 +132,19 @@ func (r *Registry) expect(ctx context.Context, c call, statuses ...int) (*http.R
 			}
 			fallthrough
 		default:
-			err = registry.Errorf(registry.Unavailable, "%s: %v", resp.Request.URL.Host, err)
+			err = &refusal{registry.Errorf(registry.Unavailable, "%s: %v", resp.Request.URL.Host, err)}
 		}
 	}
 	if resp.StatusCode == http.StatusRequestedRangeNotSatisfiable {
 		err = &unsatisfied{err, resp.Header.Get("Content-Range")}
 	}
-	return nil, err
+	return err
 }
+
+// refusal is what a store says that no longer knows the URL or never did.
+type refusal struct{ error }
+
+func (r *refusal) Unwrap() error { return r.error }
 
 // unsatisfied is a 416 with what its Content-Range says.
 type unsatisfied struct {
@@ -180,6 +198,8 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 		return registry.Errorf(registry.Unavailable, "redirect to http://%s: refused, it leaves https", req.URL.Host)
 	case from.Method != http.MethodGet && from.Method != http.MethodHead:
 		return http.ErrUseLastResponse // what is pushed here stays here
+	case req.Context().Value(stayHere{}) != nil && !sameOrigin(req.URL, via[0].URL):
+		return http.ErrUseLastResponse // see ask
 	}
 	req.Header.Del("Referer")
 	return nil

@@ -137,8 +137,8 @@ func (r *Registry) content(d registry.Descriptor, rng registry.Range, body func(
 }
 
 func (r *Registry) openBlob(ctx context.Context, o registry.Object, rng registry.Range) (*registry.Content, error) {
-	ask := call{method: http.MethodGet, path: path(o), scopes: pull(o.Repo), rng: wire.FormatRange(rng)}
-	resp, err := r.expect(ctx, ask, http.StatusOK, http.StatusPartialContent)
+	header := wire.FormatRange(rng)
+	resp, err := r.getBlob(ctx, o, header)
 	if err != nil {
 		var u *unsatisfied
 		if errors.As(err, &u) {
@@ -150,7 +150,7 @@ func (r *Registry) openBlob(ctx context.Context, o registry.Object, rng registry
 		return nil, absent(err, codeOf(o.Kind))
 	}
 	d := registry.Descriptor{MediaType: blobType(resp.Header), Digest: o.Digest}
-	c, err := r.body(resp, d, rng, ask.rng != "")
+	c, err := r.body(resp, d, rng, header != "")
 	if err != nil {
 		resp.Body.Close()
 		return nil, err

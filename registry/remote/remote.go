@@ -3,7 +3,11 @@
 //
 // Credentials belong to the registry's host. They go there, and to the token service that this host names in a bearer
 // challenge, and nowhere else: redirects to other origins are followed without them, a Location or Link that leaves the
-// origin is refused. Nothing is repeated here, except once with a fresh credential after a 401: callers know their patience.
+// origin is refused. Nothing is repeated here, except once with a fresh credential after a 401 and once with a fresh URL after
+// a redirect's target refused one that was known: callers know their patience.
+//
+// Where a blob's bytes are is asked once: the target of a redirect to another origin is kept until four fifths of its life
+// (see wire.PresignedLife; else a minute) are over, or it is refused, and read without asking the registry again.
 //
 // Limitations: uploads are one PUT, not chunks, and one that breaks begins anew. Manifests pushed with a tag are stored under
 // their sha256 digest. A registry without the referrers API is read through the referrers tag schema, but that tag is not
@@ -56,6 +60,7 @@ type Registry struct {
 	timeout   time.Duration
 	auth      *auth.Client
 	transport http.RoundTripper
+	redirects *redirects
 }
 
 // New returns the registry without talking to it. Errors are Invalid.
@@ -76,7 +81,7 @@ func New(o Options) (*Registry, error) {
 	if o.Transport == nil {
 		o.Transport = newTransport()
 	}
-	return &Registry{base: base, ns: o.NS, timeout: o.Timeout, transport: o.Transport, auth: &auth.Client{
+	return &Registry{base: base, ns: o.NS, timeout: o.Timeout, transport: o.Transport, redirects: newRedirects(), auth: &auth.Client{
 		Client:     &http.Client{Transport: o.Transport, CheckRedirect: checkRedirect},
 		Header:     http.Header{"User-Agent": {o.UserAgent}},
 		Credential: credential(base.Host, o),
