@@ -126,6 +126,12 @@ type Catalog interface {
 	Images(ctx context.Context, repo string, since time.Time) iter.Seq2[Image, error]
 }
 
+// Describer is a registry that tells when an image was pushed to it.
+type Describer interface {
+	// Describe returns of one image what a Catalog says of it.
+	Describe(ctx context.Context, repo string, d digest.Digest) (Image, error)
+}
+
 // Fixer is a registry that knows which tags may not be moved.
 type Fixer interface {
 	// Fixed returns the rule for the tags of repo.

@@ -8,15 +8,16 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// adminHandler answers /metrics, /healthz (the process runs), /readyz (it can serve; else why not) and /dead-letters. ready
+// adminHandler answers /metrics, /healthz (the process runs), /readyz (it can serve; else why not) and pages, by pattern. ready
 // returns the reasons why not.
-func adminHandler(reg *prometheus.Registry, ready func() []string, letters http.Handler) http.Handler {
+func adminHandler(reg *prometheus.Registry, ready func() []string, pages map[string]http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, nil) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { answer(w, ready()) })
-	mux.Handle("/dead-letters", letters)
-	mux.Handle("/dead-letters/", letters)
+	for pattern, h := range pages {
+		mux.Handle(pattern, h)
+	}
 	return mux
 }
 

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"net"
 	"net/http"
-	"path/filepath"
 	"slices"
 	"sync/atomic"
 
@@ -59,7 +58,7 @@ func newApp(ctx context.Context, cfg *config.Config, base *aws.Config, log *slog
 		return nil, err
 	}
 	metrics.MustRegister(a.store.Collectors()...)
-	if a.queue, err = replicate.OpenQueue(filepath.Join(cfg.Cache.Path, "queue.db")); err != nil {
+	if a.queue, err = replicate.OpenQueue(queuePath(cfg)); err != nil {
 		return nil, err
 	}
 	a.letters = &deadLetters{queue: a.queue, take: make(map[string]events.Handle), log: log}
@@ -69,6 +68,7 @@ func newApp(ctx context.Context, cfg *config.Config, base *aws.Config, log *slog
 	jobs := make(map[string]replicate.Mirror)
 	var sweeps []*replicate.Sweep
 	var mirrors []serve.Mirror
+	var places []place
 	hooks := make(map[string]http.Handler)
 	for i := range cfg.Mirrors {
 		m := &cfg.Mirrors[i]
@@ -82,6 +82,9 @@ func newApp(ctx context.Context, cfg *config.Config, base *aws.Config, log *slog
 		}
 		if w.sweep != nil && w.sweep.Interval > 0 {
 			sweeps = append(sweeps, w.sweep)
+		}
+		if w.place != nil {
+			places = append(places, *w.place)
 		}
 		maps.Copy(hooks, w.hooks)
 		a.letters.take[w.name] = w.taker
@@ -102,7 +105,9 @@ func newApp(ctx context.Context, cfg *config.Config, base *aws.Config, log *slog
 		return nil, err
 	}
 	metrics.MustRegister(front.Collectors()...)
-	return a, a.listen(cfg, routes{hooks, front}, metrics)
+	letters := a.letters.handler()
+	pages := map[string]http.Handler{"/dead-letters": letters, "/dead-letters/": letters, "GET /status": newStatusPage(a.queue, places)}
+	return a, a.listen(cfg, routes{hooks, front}, adminHandler(metrics, a.notReady, pages))
 }
 
 // routes sends the paths of webhooks to them and all else to the front. It is no http.ServeMux, which redirects a path that
@@ -132,7 +137,7 @@ func newFront(cfg *config.Config, mirrors []serve.Mirror, log *slog.Logger) (*se
 	return serve.New(o), nil
 }
 
-func (a *app) listen(cfg *config.Config, front http.Handler, metrics *prometheus.Registry) error {
+func (a *app) listen(cfg *config.Config, front, admin http.Handler) error {
 	l, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
@@ -151,7 +156,7 @@ func (a *app) listen(cfg *config.Config, front http.Handler, metrics *prometheus
 	}
 	a.adminAddr = al.Addr()
 	a.front = listener("registry", l, front, a.log)
-	a.admin = listener("admin", al, adminHandler(metrics, a.notReady, a.letters.handler()), a.log)
+	a.admin = listener("admin", al, admin, a.log)
 	return nil
 }
 

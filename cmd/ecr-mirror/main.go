@@ -9,6 +9,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -24,8 +25,17 @@ func main() {
 	context.AfterFunc(ctx, stop)
 	if err := command().ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "ecr-mirror:", err)
-		os.Exit(1)
+		os.Exit(exitCode(err))
 	}
+}
+
+// exitCode is 1 unless the command has a code of its own for how it failed.
+func exitCode(err error) int {
+	var own exitError
+	if errors.As(err, &own) {
+		return own.code
+	}
+	return 1
 }
 
 func command() *cobra.Command {
@@ -35,6 +45,6 @@ func command() *cobra.Command {
 		SilenceErrors: true, // main prints the error, once
 		SilenceUsage:  true,
 	}
-	root.AddCommand(serveCommand(), demoCommand(), emulatorCommand(), checkCommand(), deadLettersCommand(), versionCommand())
+	root.AddCommand(serveCommand(), demoCommand(), emulatorCommand(), checkCommand(), statusCommand(), readyCommand(), deadLettersCommand(), versionCommand())
 	return root
 }

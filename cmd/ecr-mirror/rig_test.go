@@ -29,6 +29,8 @@ type rig struct {
 	arrives             *remote.Registry // the destination, as docker pull sees it
 	mirror              *remote.Registry
 	url                 string
+	yaml                string // the configuration
+	aws                 *aws.Config
 	app                 *app
 }
 
@@ -70,7 +72,7 @@ mirrors:
 	})}
 	a := startApp(t, yaml, &base)
 	r := &rig{t: t, emu: emu, source: emu.Registry(demoSourceAccount, demoSourceRegion), push: d.source, arrives: d.destination,
-		destination: emu.Registry(demoDestinationAccount, demoDestinationRegion), url: "http://" + a.registryAddr.String(), app: a}
+		destination: emu.Registry(demoDestinationAccount, demoDestinationRegion), url: "http://" + a.registryAddr.String(), app: a, yaml: yaml, aws: &base}
 	if r.mirror, err = remote.New(remote.Options{Registry: r.url}); err != nil {
 		t.Fatal(err)
 	}

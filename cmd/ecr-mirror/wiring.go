@@ -41,6 +41,7 @@ type wiring struct {
 	hooks map[string]http.Handler // by path
 	taker events.Handle           // of the source's changes
 	sweep *replicate.Sweep        // nil: there is no destination
+	place *place                  // nil: there is no destination
 	rules *rules.Set              // those that end at the destination
 }
 
@@ -74,6 +75,7 @@ func (w *wiring) connect(ctx context.Context, c *config.Mirror) error {
 		// The copier reads over the same store: what a pull brought, or is bringing, does not cross regions again.
 		w.jobs = &replicate.Mirror{Source: w.store.Over(w.name, source), Tags: source,
 			Destinations: map[string]replicate.Destination{destinationName: {Writer: dst, Reader: dst}}}
+		w.place = &place{w.name, c.Names, destinationName, src, dst, w.rules}
 		w.sweep = &replicate.Sweep{Mirror: w.name, Destination: destinationName, Source: src, Target: dst,
 			Wants: w.rules.Match, WantsRepo: w.rules.MatchRepo, Queue: w.queue, Interval: c.Replication.Sweep}
 	}

@@ -225,6 +225,12 @@ func TestCatalogAndDelete(t *testing.T) {
 	if got := images("one", time.Time{}); len(got) != 1 || got[0].Descriptor.Digest != a.Desc.Digest || !slices.Equal(got[0].Tags, []string{"v1", "v2"}) || got[0].PushedAt.IsZero() {
 		t.Errorf("images %+v", got)
 	}
+	if got, err := r.Describe(t.Context(), "one", a.Desc.Digest); err != nil || !got.PushedAt.Equal(images("one", time.Time{})[0].PushedAt) {
+		t.Errorf("described: %+v, %v", got, err)
+	}
+	if _, err := r.Describe(t.Context(), "one", b.Desc.Digest); registry.ClassOf(err) != registry.NotFound {
+		t.Errorf("describe what is not there: %v", err)
+	}
 	if got := images("two", time.Now().Add(time.Hour)); len(got) != 0 {
 		t.Errorf("images of the future: %+v", got)
 	}

@@ -119,12 +119,33 @@ func (r *Registry) Images(ctx context.Context, repo string, since time.Time) ite
 		}
 		var images []registry.Image
 		for _, d := range out.ImageDetails {
-			img := registry.Image{PushedAt: aws.ToTime(d.ImagePushedAt), Tags: d.ImageTags, Bytes: aws.ToInt64(d.ImageSizeInBytes), Descriptor: registry.Descriptor{
-				MediaType: aws.ToString(d.ImageManifestMediaType), Digest: digest.Digest(aws.ToString(d.ImageDigest))}}
+			img := described(d)
 			if img.Descriptor.Digest.Validate() == nil && (d.ImagePushedAt == nil || !img.PushedAt.Before(since)) {
 				images = append(images, img)
 			}
 		}
 		return images, out.NextToken, nil
 	})
+}
+
+// Describe implements registry.Describer; see Images.
+func (r *Registry) Describe(ctx context.Context, repo string, d digest.Digest) (registry.Image, error) {
+	o := registry.Object{Repo: repo, Kind: registry.Manifest, Digest: d}
+	if err := checkObject(o); err != nil {
+		return registry.Image{}, fmt.Errorf("describe %v: %w", o, err)
+	}
+	out, err := call(ctx, r, describeImages, r.api.DescribeImages, &ecr.DescribeImagesInput{RegistryId: r.id(), RepositoryName: &repo,
+		ImageIds: []types.ImageIdentifier{{ImageDigest: aws.String(d.String())}}})
+	if err == nil && (len(out.ImageDetails) != 1 || aws.ToString(out.ImageDetails[0].ImageDigest) != d.String()) {
+		err = registry.Unknown(o)
+	}
+	if err != nil {
+		return registry.Image{}, fmt.Errorf("describe %v: %w", o, err)
+	}
+	return described(out.ImageDetails[0]), nil
+}
+
+func described(d types.ImageDetail) registry.Image {
+	return registry.Image{PushedAt: aws.ToTime(d.ImagePushedAt), Tags: d.ImageTags, Bytes: aws.ToInt64(d.ImageSizeInBytes), Descriptor: registry.Descriptor{
+		MediaType: aws.ToString(d.ImageManifestMediaType), Digest: digest.Digest(aws.ToString(d.ImageDigest))}}
 }

@@ -171,22 +171,38 @@ func (r *Registry) Images(ctx context.Context, name string, since time.Time) ite
 	}
 	var images []registry.Image
 	for d, m := range p.manifests {
-		if m.pushed.Before(since) {
-			continue
+		if !m.pushed.Before(since) {
+			images = append(images, p.image(d))
 		}
-		img := registry.Image{Descriptor: m.desc, PushedAt: m.pushed}
-		for t, td := range p.tags {
-			if td == d {
-				img.Tags = append(img.Tags, t)
-			}
-		}
-		slices.Sort(img.Tags)
-		images = append(images, img)
 	}
 	slices.SortFunc(images, func(a, b registry.Image) int {
 		return cmp.Or(a.PushedAt.Compare(b.PushedAt), cmp.Compare(a.Descriptor.Digest, b.Descriptor.Digest))
 	})
 	return all(ctx, images)
+}
+
+// Describe implements registry.Describer.
+func (r *Registry) Describe(ctx context.Context, name string, d digest.Digest) (registry.Image, error) {
+	o := registry.Object{Repo: name, Kind: registry.Manifest, Digest: d}
+	if _, _, err := r.find(ctx, o); err != nil {
+		return registry.Image{}, err
+	}
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.repos[name].image(d), nil
+}
+
+// image describes the manifest d. The caller holds the registry's mu.
+func (p *repo) image(d digest.Digest) registry.Image {
+	m := p.manifests[d]
+	img := registry.Image{Descriptor: m.desc, PushedAt: m.pushed}
+	for t, td := range p.tags {
+		if td == d {
+			img.Tags = append(img.Tags, t)
+		}
+	}
+	slices.Sort(img.Tags)
+	return img
 }
 
 func all[T any](ctx context.Context, items []T) iter.Seq2[T, error] {

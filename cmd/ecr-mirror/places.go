@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/ecr-mirror/ecr-mirror/config"
+	"github.com/ecr-mirror/ecr-mirror/registry"
+	"github.com/ecr-mirror/ecr-mirror/registry/ecr"
+	"github.com/ecr-mirror/ecr-mirror/replicate/rules"
+)
+
+// place is one destination of one mirror, with the source that it is compared with.
+type place struct {
+	mirror      string   // the mirror's name in the keys of its jobs
+	names       []string // what pulls call it
+	name        string   // the destination's name in the keys of its jobs
+	source      upstream
+	destination upstream
+	rules       *rules.Set
+}
+
+// places returns every destination that cfg names. Nothing is asked of a registry.
+func places(ctx context.Context, cfg *config.Config, base *aws.Config, limits *ecr.Limits, log *slog.Logger) ([]place, error) {
+	var all []place
+	for i := range cfg.Mirrors {
+		c := &cfg.Mirrors[i]
+		if c.Destination == nil {
+			continue
+		}
+		src, err := newUpstream(ctx, c.Source, base, limits, log)
+		if err != nil {
+			return nil, fmt.Errorf("mirror %s: source: %w", c.Names[0], err)
+		}
+		dst, err := newUpstream(ctx, *c.Destination, base, limits, log)
+		if err != nil {
+			return nil, fmt.Errorf("mirror %s: destination: %w", c.Names[0], err)
+		}
+		all = append(all, place{c.Names[0], c.Names, destinationName, src, dst, c.Replication.Set.At(c.Own())})
+	}
+	return all, nil
+}
+
+// imageRef is REPO:TAG or REPO@DIGEST, with or without a registry that one of the mirrors has as a name.
+type imageRef struct {
+	repo, tag string
+	digest    digest.Digest // "" with a tag
+}
+
+// parseRef returns what text names and at which of the places: without a registry, at those of the first mirror.
+func parseRef(text string, all []place) (imageRef, []place, error) {
+	invalid := func(why string) error {
+		return registry.Errorf(registry.Invalid, "%.300q: %s; want REPOSITORY:TAG or REPOSITORY@DIGEST, with or without a registry before it", text, why)
+	}
+	if len(all) == 0 {
+		return imageRef{}, nil, registry.Errorf(registry.Invalid, "no mirror has a destination")
+	}
+	at := slices.DeleteFunc(slices.Clone(all), func(p place) bool { return p.mirror != all[0].mirror })
+	if host, rest, ok := strings.Cut(text, "/"); ok {
+		named := slices.DeleteFunc(slices.Clone(all), func(p place) bool { return !slices.Contains(p.names, strings.ToLower(host)) })
+		if len(named) > 0 {
+			text, at = rest, named
+		} else if strings.ContainsAny(host, ".:") {
+			return imageRef{}, nil, invalid("no mirror with a destination has the name " + host)
+		}
+	}
+	named, err := reference.Parse(text)
+	if err != nil {
+		return imageRef{}, nil, invalid(err.Error())
+	}
+	var r imageRef
+	if n, ok := named.(reference.Named); ok {
+		r.repo = n.Name()
+	}
+	if t, ok := named.(reference.Tagged); ok {
+		r.tag = t.Tag()
+	}
+	if d, ok := named.(reference.Digested); ok {
+		r.tag, r.digest = "", d.Digest() // as in a pull, the digest decides
+	}
+	if r.repo == "" || r.tag == "" && r.digest == "" {
+		return imageRef{}, nil, invalid("no tag and no digest")
+	}
+	return r, at, nil
+}

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/spf13/cobra"
+
+	"github.com/ecr-mirror/ecr-mirror/config"
+	"github.com/ecr-mirror/ecr-mirror/registry/ecr"
+	"github.com/ecr-mirror/ecr-mirror/replicate"
+)
+
+// asker answers questions about images: through the mirror that runs with the configuration, else by itself.
+type asker struct {
+	cfg   *config.Config
+	admin *adminClient
+	base  *aws.Config // nil: the SDK's default chain
+	stop  []func() error
+	local *statusPage // nil until the mirror turned out not to run
+}
+
+func newAsker(cfg *config.Config, base *aws.Config) *asker {
+	return &asker{cfg: cfg, admin: &adminClient{addr: cfg.Admin}, base: base}
+}
+
+// ask gives the answer of GET /status.
+func (a *asker) ask(ctx context.Context, q url.Values) (answer statusAnswer, err error) {
+	if a.local == nil {
+		err = a.admin.decode(ctx, http.MethodGet, "/status?"+q.Encode(), &answer)
+		if !errors.Is(err, errNotServing) {
+			return answer, err
+		}
+		if err := a.open(ctx); err != nil {
+			return answer, err
+		}
+	}
+	if a.local.queue == nil && q.Get("ref") == "" {
+		return answer, fmt.Errorf("%w with this configuration, and none has left a queue in %s", errNotServing, a.cfg.Cache.Path)
+	}
+	return a.local.answer(ctx, q)
+}
+
+// open makes this process answer, with the queue that the last mirror left, if there is one.
+func (a *asker) open(ctx context.Context) error {
+	log := slog.New(slog.DiscardHandler)
+	all, err := places(ctx, a.cfg, a.base, ecr.NewLimits(), log)
+	if err != nil {
+		return err
+	}
+	var queue *replicate.Queue
+	path := queuePath(a.cfg)
+	if _, err := os.Stat(path); err == nil {
+		if queue, err = replicate.OpenQueue(path); err != nil {
+			return err
+		}
+		a.stop = append(a.stop, queue.Close)
+	}
+	a.local = newStatusPage(queue, all)
+	return nil
+}
+
+func queuePath(cfg *config.Config) string { return filepath.Join(cfg.Cache.Path, "queue.db") }
+
+func (a *asker) close() error {
+	var errs []error
+	for _, f := range a.stop {
+		errs = append(errs, f())
+	}
+	return errors.Join(errs...)
+}
+
+func statusCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "status [REF]",
+		Short: "Show what is where, and what is on its way",
+		Long: `Status with a REF (REPOSITORY:TAG or REPOSITORY@DIGEST, with or without a registry that a mirror has as a name) asks source
+and destinations: its answer is right whoever brought the image there. Without one it lists what the queue knows.
+
+A mirror that runs with the configuration is asked through its admin listener; else this command answers itself, with the
+queue that the last mirror left in the cache directory.
+
+States: ready; partial (platforms or referrers are missing), behind (the tag names another image, or none), absent, expired
+(the destination's own lifecycle removed it), unwanted (no rule), gone (from the source), unknown (a registry could not be
+asked); of jobs: pending, leased, dead, conflict (an immutable tag), done, and found (others brought it).`,
+		Args: cobra.MaximumNArgs(1),
+	}
+	path, out := configFlag(cmd), outputFlag(cmd)
+	state := cmd.Flags().String("state", "", "list only this state")
+	repo := cmd.Flags().String("repository", "", "list only this repository")
+	limit := cmd.Flags().Int("limit", 100, "list at most this many")
+	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
+		cfg, err := config.Load(*path)
+		if err != nil {
+			return err
+		}
+		a := newAsker(cfg, nil)
+		defer func() { err = errors.Join(err, a.close()) }()
+		q := url.Values{"state": {*state}, "repository": {*repo}}
+		if len(args) > 0 {
+			q.Set("ref", args[0])
+		}
+		answer, err := a.collect(cmd.Context(), q, *limit)
+		if err != nil {
+			return err
+		}
+		if out.json() {
+			return writeJSON(cmd.OutOrStdout(), answer)
+		}
+		return writeEntries(cmd.OutOrStdout(), answer)
+	}
+	return cmd
+}
+
+// collect follows the pages up to limit entries.
+func (a *asker) collect(ctx context.Context, q url.Values, limit int) (all statusAnswer, err error) {
+	all.Images = []entry{}
+	for limit > len(all.Images) {
+		q.Set("limit", strconv.Itoa(min(limit-len(all.Images), 1000)))
+		page, err := a.ask(ctx, q)
+		if err != nil {
+			return all, err
+		}
+		all.Images, all.Next = append(all.Images, page.Images...), page.Next
+		if page.Next == "" {
+			break
+		}
+		q.Set("after", page.Next)
+	}
+	return all, nil
+}
+
+func writeEntries(w io.Writer, a statusAnswer) error {
+	rows := make([][]string, 0, len(a.Images))
+	for _, e := range a.Images {
+		name, lag := e.Repository, "-"
+		if e.Tag != "" {
+			name += ":" + e.Tag
+		}
+		if e.Lag > 0 {
+			lag = strconv.FormatFloat(e.Lag, 'f', 1, 64) + "s"
+		}
+		note := e.Error
+		if len(e.Missing) > 0 {
+			note = strings.TrimPrefix(note+"; lacks "+strings.Join(e.Missing, ", "), "; ")
+		}
+		rows = append(rows, []string{e.Mirror, e.Destination, name, shortDigest(e.Digest), e.State, shortTime(e.PushedAt), shortTime(e.PullableAt), lag,
+			size(e.Bytes), strconv.Itoa(e.Attempts), oneLine(note)})
+	}
+	if err := table(w, []string{"MIRROR", "DESTINATION", "IMAGE", "DIGEST", "STATE", "PUSHED", "PULLABLE", "LAG", "BYTES", "ATTEMPTS", "NOTE"}, rows); err != nil {
+		return err
+	}
+	if a.Next != "" {
+		_, err := fmt.Fprintln(w, "there is more: raise --limit")
+		return err
+	}
+	return nil
+}
