@@ -19,8 +19,8 @@ type Config struct {
 	// Listen is where the registry listens, as host:port. Default: 127.0.0.1:5000. A host that is not loopback needs
 	// client authentication (auth, or tls.clientCA), or auth.none: true, which says that none is meant.
 	Listen string `yaml:"listen"`
-	// Admin is where /metrics, /healthz, /readyz and, for clients on this host alone, /dead-letters listen; it never serves
-	// the registry. Default: 127.0.0.1:5001.
+	// Admin is where /metrics, /healthz, /readyz and, for clients on this host alone, /dead-letters and /purge listen; it never
+	// serves the registry. Default: 127.0.0.1:5001.
 	Admin string `yaml:"admin"`
 	// TLS serves the registry over HTTPS. Default: plain HTTP.
 	TLS *TLS `yaml:"tls"`

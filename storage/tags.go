@@ -54,9 +54,13 @@ func (t Tags) Save(repo, tag string, d registry.Descriptor, at time.Time) error 
 	return nil
 }
 
-// Delete forgets the tag; one that is not known is success.
+// Delete forgets the tag, or with tag "" every tag of repo; what is not known is success.
 func (t Tags) Delete(repo, tag string) error {
-	t.s.meta.put(bucketTags, t.key(repo, tag), nil)
+	if tag != "" {
+		t.s.meta.put(bucketTags, t.key(repo, tag), nil)
+	} else if err := t.s.meta.remove(bucketTags, t.key(repo, ""), func(string) bool { return true }); err != nil {
+		return fmt.Errorf("forget the tags of %s: %w", repo, err)
+	}
 	t.s.flushSoon()
 	return nil
 }

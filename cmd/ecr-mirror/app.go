@@ -70,6 +70,7 @@ func newApp(ctx context.Context, cfg *config.Config, base *aws.Config, log *slog
 	var mirrors []serve.Mirror
 	var places []place
 	hooks := make(map[string]http.Handler)
+	purgers := make(map[string]purger)
 	for i := range cfg.Mirrors {
 		m := &cfg.Mirrors[i]
 		w := wiring{name: m.Names[0], store: a.store, queue: a.queue, limits: limits, metrics: metrics, aws: base, log: log}
@@ -77,6 +78,9 @@ func newApp(ctx context.Context, cfg *config.Config, base *aws.Config, log *slog
 			return nil, fmt.Errorf("mirror %s: %w", w.name, err)
 		}
 		mirrors = append(mirrors, w.front)
+		for _, name := range m.Names {
+			purgers[name] = w.purge
+		}
 		if w.jobs != nil {
 			jobs[w.name] = *w.jobs
 		}
@@ -106,7 +110,8 @@ func newApp(ctx context.Context, cfg *config.Config, base *aws.Config, log *slog
 	}
 	metrics.MustRegister(front.Collectors()...)
 	letters := a.letters.handler()
-	pages := map[string]http.Handler{"/dead-letters": letters, "/dead-letters/": letters, "GET /status": newStatusPage(a.queue, places)}
+	pages := map[string]http.Handler{"/dead-letters": letters, "/dead-letters/": letters, "GET /status": newStatusPage(a.queue, places),
+		"POST /purge": purgeHandler(purgers, purgers[cfg.Mirrors[0].Names[0]], log)}
 	return a, a.listen(cfg, routes{hooks, front}, adminHandler(metrics, a.notReady, pages))
 }
 

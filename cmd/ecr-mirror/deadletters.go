@@ -60,7 +60,7 @@ func onlyFromHere(h http.Handler) http.Handler {
 	h = http.NewCrossOriginProtection().Handler(h)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !loopback(r.RemoteAddr) || !loopback(r.Host) {
-			http.Error(w, "only from this host, by a loopback address: run ecr-mirror dead-letters where the mirror runs", http.StatusForbidden)
+			http.Error(w, "only from this host, by a loopback address: ask where the mirror runs", http.StatusForbidden)
 			return
 		}
 		h.ServeHTTP(w, r)

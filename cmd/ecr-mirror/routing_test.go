@@ -132,3 +132,32 @@ func TestChunkedPull(t *testing.T) {
 		t.Errorf("the source sent %d bytes for a layer of %d", n, len(layer.Body))
 	}
 }
+
+// A mirror that starts with no upstream at all serves what it has, and 503 for the rest.
+func TestStartsWithoutUpstream(t *testing.T) {
+	m := mem.New()
+	img := registrytest.Image(1, 1000)
+	registrytest.Push(t, m, "app", "v1", img)
+	up := httptest.NewServer(serve.New(serve.Options{Mirrors: []serve.Mirror{{Reader: m, Lister: m}}}))
+	settings := fmt.Sprintf("listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\ncache: {path: %s, size: 1GiB}\nmirrors: [{source: {registry: %q}}]\n", t.TempDir(), up.URL)
+	pull := func(t *testing.T, want int) {
+		base := "http://" + startApp(t, settings, nil).registryAddr.String()
+		for path, want := range map[string]int{
+			"manifests/v1": 200, "manifests/" + img.Desc.Digest.String(): 200, "blobs/" + img.Blobs[0].Desc.Digest.String(): 200,
+			"blobs/" + img.Blobs[1].Desc.Digest.String(): 200, "manifests/v2": want,
+		} {
+			res, err := http.Get(base + "/v2/app/" + path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = io.Copy(io.Discard, res.Body)
+			res.Body.Close()
+			if res.StatusCode != want || err != nil {
+				t.Errorf("%s: %d %v, want %d", path, res.StatusCode, err, want)
+			}
+		}
+	}
+	t.Run("with", func(t *testing.T) { pull(t, 404) })
+	up.Close()
+	t.Run("without", func(t *testing.T) { pull(t, 503) })
+}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -36,6 +37,7 @@ type wiring struct {
 	log     *slog.Logger
 
 	front serve.Mirror
+	purge purger
 	jobs  *replicate.Mirror       // nil: there is no destination
 	event *part                   // nil: no queue of events
 	hooks map[string]http.Handler // by path
@@ -50,7 +52,7 @@ func (w *wiring) connect(ctx context.Context, c *config.Mirror) error {
 	if err != nil {
 		return fmt.Errorf("source: %w", err)
 	}
-	source := registry.Named("source", src)
+	source := mirror.NewUpstream("source", src)
 	tiers := []registry.Reader{source}
 	w.rules = c.Replication.Set.At(c.Own())
 	o := mirror.Options{
@@ -63,7 +65,7 @@ func (w *wiring) connect(ctx context.Context, c *config.Mirror) error {
 		if err != nil {
 			return fmt.Errorf("destination: %w", err)
 		}
-		destination := registry.Named("destination", dst)
+		destination := mirror.NewUpstream("destination", dst)
 		tiers = []registry.Reader{destination, source}
 		o.Destination, o.DestinationLister = destination, dst
 		if c.Tags.Authority == "destination" {
@@ -82,6 +84,13 @@ func (w *wiring) connect(ctx context.Context, c *config.Mirror) error {
 	o.Objects = w.store.Over(w.name, registry.Tiers(tiers...))
 	m := mirror.New(o)
 	w.metrics.MustRegister(m.Collectors()...)
+	w.purge = func(repo, tag string) error {
+		err := m.Purge(repo, tag)
+		if tag == "" {
+			err = errors.Join(err, w.store.Purge(w.name, repo))
+		}
+		return err
+	}
 	w.front = serve.Mirror{Names: c.Names, Reader: m, Lister: m}
 	return w.listenTo(ctx, m, c)
 }

@@ -6,9 +6,8 @@ import (
 )
 
 const (
-	breakerFails = 3                // failures in a row before an upstream is left alone
-	breakerPause = 5 * time.Second  // for how long; then one call tries again
-	downFor      = 30 * time.Second // for how long a failure says that an upstream is down
+	breakerFails = 3               // failures in a row before an upstream is left alone
+	breakerPause = 5 * time.Second // for how long; then one call tries again
 )
 
 // breaker keeps callers from waiting for an upstream that does not answer, and the upstream from being hammered.
@@ -43,11 +42,4 @@ func (b *breaker) done(now time.Time, failed bool) {
 	}
 	b.fails++
 	b.failedAt = now
-}
-
-// down reports whether the last call failed, and that recently.
-func (b *breaker) down(now time.Time) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.fails > 0 && now.Sub(b.failedAt) < downFor
 }

@@ -30,7 +30,7 @@ func newMetrics(mirror string) *metrics {
 }
 
 // watch adds a gauge per upstream: 1 while it is down.
-func (m *metrics) watch(mirror string, upstreams ...*upstream) {
+func (m *metrics) watch(mirror string, upstreams ...*Upstream) {
 	for _, u := range upstreams {
 		if u == nil {
 			continue
@@ -38,7 +38,7 @@ func (m *metrics) watch(mirror string, upstreams ...*upstream) {
 		m.all = append(m.all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "ecr_mirror_upstream_down",
 			ConstLabels: prometheus.Labels{"mirror": mirror, "tier": u.name}, Help: "1 while the upstream does not answer."},
 			func() float64 {
-				if u.breaker.down(u.now()) {
+				if u.down() {
 					return 1
 				}
 				return 0

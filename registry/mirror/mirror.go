@@ -13,14 +13,16 @@
 // After three failures in a row an upstream is left alone for five seconds. Concurrent identical resolves are one upstream
 // call, which no caller's leaving cancels. Events only invalidate; they never install a digest.
 //
-// Limitations: that no upstream can be reached is learned from resolves alone, so an outage that only pulls by digest have
-// met is not noticed here. What was reported of a tag is known for as long as the process runs; a manifest that is pulled by
+// A manifest that is local while its blobs are not is given out only if some upstream answers: one that did within the last
+// thirty seconds, else one that is asked now. A client that pins an image to the registry of its manifest (podman, CRI-O) is
+// so refused while it can still go elsewhere, at the HEAD of a tag as at the GET of a digest.
+//
+// Limitations: that an upstream answers says nothing of whether it has the blobs: registries refuse dangling manifests. What
+// was reported of a tag is known for as long as the process runs; a manifest that is pulled by
 // digest alone is reported only when its bytes come from the source, so a crash right then, or a client that leaves, loses it.
 package mirror
 
 import (
-	"context"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -44,7 +46,7 @@ type TagStore interface {
 	// Load returns what tag last named and when an upstream said so.
 	Load(repo, tag string) (registry.Descriptor, time.Time, bool)
 	Save(repo, tag string, d registry.Descriptor, at time.Time) error
-	Delete(repo, tag string) error
+	Delete(repo, tag string) error // tag "": every tag of repo
 }
 
 // Miss is a manifest that a pull opened and that the destination may lack, or lack under this tag.
@@ -59,7 +61,8 @@ type Options struct {
 	Name string // the mirror's name in metrics
 
 	// Objects answers by digest: the local store over Tiers(Destination, Source), as the same values as below, so that
-	// Content.From tells where content came from.
+	// Content.From tells where content came from. Those made by NewUpstream tell the Mirror of outages that only reads by
+	// digest meet.
 	Objects             registry.Reader
 	Source, Destination registry.Reader // Destination nil: cache only
 
@@ -87,9 +90,9 @@ type Options struct {
 // Mirror implements registry.Reader and registry.Lister. Safe for concurrent use.
 type Mirror struct {
 	opts      Options
-	source    *upstream
-	authority *upstream
-	other     *upstream // nil: nobody else to ask
+	source    *Upstream
+	authority *Upstream
+	other     *Upstream // nil: nobody else to ask
 	tags      *tags
 	flights   singleflight.Group
 	metrics   *metrics
@@ -114,10 +117,10 @@ func New(o Options) *Mirror {
 		o.Now = time.Now
 	}
 	m := &Mirror{opts: o, tags: newTags(o.Tags, o.Logger), metrics: newMetrics(o.Name)}
-	m.source = &upstream{name: "source", reader: o.Source, now: o.Now, metrics: m.metrics}
+	m.source = m.join("source", &m.opts.Source)
 	m.authority = m.source
 	if o.Destination != nil {
-		m.other = &upstream{name: "destination", reader: o.Destination, now: o.Now, metrics: m.metrics}
+		m.other = m.join("destination", &m.opts.Destination)
 		if o.Authority == AuthorityDestination {
 			m.authority, m.other = m.other, m.authority
 		}
@@ -129,47 +132,25 @@ func New(o Options) *Mirror {
 // Invalidate has the next resolve of the tag ask upstream, and forgets that it was absent: what an event does. The last
 // known answer stays at hand for an outage. Tag "" means every tag of repo.
 func (m *Mirror) Invalidate(repo, tag string) {
-	for _, key := range m.tags.invalidate(repo, tag) {
+	m.forgetFlights(m.tags.invalidate(repo, tag))
+}
+
+// Purge forgets the tag as if it had never been asked for, its last known answer included: what an operator does. Tag ""
+// means every tag of repo. An error says that the store may remember.
+func (m *Mirror) Purge(repo, tag string) error {
+	keys, err := m.tags.purge(repo, tag)
+	m.forgetFlights(keys)
+	return err
+}
+
+// forgetFlights keeps calls that are under way from answering whoever asks from now on.
+func (m *Mirror) forgetFlights(keys []string) {
+	for _, key := range keys {
 		for lane := registry.LaneClient; lane <= registry.LaneBackfill; lane++ {
-			m.flights.Forget(flightKey(lane, key)) // a call that is under way may have been answered before the event
+			m.flights.Forget(flightKey(lane, key))
 		}
 	}
 }
 
 // Collectors returns the mirror's metrics.
 func (m *Mirror) Collectors() []prometheus.Collector { return m.metrics.all }
-
-// unreachable reports whether every upstream failed when it was last asked, a short while ago.
-func (m *Mirror) unreachable() bool {
-	now := m.opts.Now()
-	return m.authority.breaker.down(now) && (m.other == nil || m.other.breaker.down(now))
-}
-
-// upstream is a registry with the state of the road to it.
-type upstream struct {
-	name    string
-	reader  registry.Reader
-	now     func() time.Time
-	metrics *metrics
-	breaker breaker
-}
-
-// resolve asks the upstream, unless it is being left alone, and waits at most timeout.
-func (u *upstream) resolve(ctx context.Context, repo, tag string, timeout time.Duration) (registry.Descriptor, error) {
-	if !u.breaker.allow(u.now()) {
-		return registry.Descriptor{}, registry.Errorf(registry.Unavailable, "%s: left alone after repeated failures", u.name)
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	d, err := u.reader.Resolve(ctx, repo, tag)
-	class := registry.ClassOf(err)
-	if err != nil && ctx.Err() != nil && (class == registry.Internal || silent(err)) { // whatever the reader made of it
-		class, err = registry.Unavailable, fmt.Errorf("no answer in %v: %w", timeout, context.DeadlineExceeded)
-	}
-	u.metrics.upstream.WithLabelValues(u.name, result(err)).Inc()
-	u.breaker.done(u.now(), err != nil && class == registry.Unavailable)
-	if err != nil {
-		return registry.Descriptor{}, fmt.Errorf("%s: %w", u.name, err)
-	}
-	return d, nil
-}

@@ -68,20 +68,24 @@ func same(a, b registry.Reader) bool {
 	return a != nil && b != nil && reflect.ValueOf(a).Comparable() && reflect.ValueOf(b).Comparable() && a == b
 }
 
-// whole returns nil unless no upstream can be reached and o is a local manifest whose content is not: a client that got the
+// whole returns nil unless no upstream can be reached and o is a manifest whose content is not local: a client that got the
 // manifest here would ask here for the rest (podman, CRI-O), and a refusal now lets it go elsewhere.
 func (m *Mirror) whole(ctx context.Context, o registry.Object) error {
-	if o.Kind != registry.Manifest || m.opts.Local == nil || !m.unreachable() {
+	if o.Kind != registry.Manifest || m.opts.Local == nil || m.reachable() {
 		return nil
+	}
+	known := m.unreachable()
+	if !known && !m.opts.Local(o) {
+		return nil // it has to be asked for upstream, which tells
 	}
 	ok, err := m.complete(ctx, o, 0)
 	if err != nil {
 		return fmt.Errorf("check content of %v: %w", o, err)
 	}
-	if !ok {
-		return registry.Errorf(registry.Unavailable, "%v: no upstream answers and its content is not all local", o)
+	if ok || !known && m.probe(o) {
+		return nil
 	}
-	return nil
+	return registry.Errorf(registry.Unavailable, "%v: no upstream answers and its content is not all local", o)
 }
 
 // complete reports whether a manifest and all its blobs are local; of an index, at least one image. Attestations (platform

@@ -28,7 +28,10 @@ func flightKey(lane registry.Lane, key string) string { return lane.String() + "
 // ("local" for a fresh known answer) and, of an answer given because nobody could be asked, its age.
 func (m *Mirror) Resolve(ctx context.Context, repo, tag string) (registry.Descriptor, error) {
 	o, ok := m.cached(repo, tag)
-	if !ok {
+	switch {
+	case ok && o.err == nil: // fresh, but of use only with what it names
+		o.err = m.whole(ctx, registry.Object{Repo: repo, Kind: registry.Manifest, Digest: o.desc.Digest})
+	case !ok:
 		// The lane is part of the key: a client does not wait in a backfill's queue.
 		lane := registry.LaneOf(ctx)
 		flight := m.flights.DoChan(flightKey(lane, tagKey(repo, tag)), func() (any, error) {
@@ -105,13 +108,13 @@ func silent(err error) bool {
 // ask asks the authority, and the other registry where the authority's word is not the last.
 func (m *Mirror) ask(ctx context.Context, repo, tag string, timeout time.Duration) outcome {
 	first, second := m.authority, m.other
-	d, err := first.resolve(ctx, repo, tag, timeout)
+	d, err := first.ask(ctx, repo, tag, timeout)
 	o := outcome{desc: d, tier: first.name, life: m.opts.TTL, err: err}
 	absent := registry.ClassOf(err) == registry.NotFound
 	if err == nil || second == nil || !absent && !silent(err) || absent && first == m.source {
 		return o
 	}
-	d, err = second.resolve(ctx, repo, tag, timeout)
+	d, err = second.ask(ctx, repo, tag, timeout)
 	switch {
 	case err == nil && absent:
 		return outcome{desc: d, tier: second.name, life: m.opts.TTL}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -109,7 +111,9 @@ func (s *store) Save(repo, tag string, d registry.Descriptor, at time.Time) erro
 func (s *store) Delete(repo, tag string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.m, repo+":"+tag)
+	maps.DeleteFunc(s.m, func(k string, _ registry.Descriptor) bool {
+		return k == repo+":"+tag || tag == "" && strings.HasPrefix(k, repo+":")
+	})
 	return s.err
 }
 
@@ -442,5 +446,43 @@ func TestBreakerIgnoresAnswers(t *testing.T) {
 		if source.count() != 5 {
 			t.Errorf("%v: %d calls, want 5", c, source.count())
 		}
+	}
+}
+
+// A purge leaves nothing to answer with, not even in an outage and after a restart; other tags and repositories stay.
+func TestPurge(t *testing.T) {
+	for _, tag := range []string{"v1", ""} {
+		synctest.Test(t, func(t *testing.T) {
+			source, tags := &upstream{say: says(atSource)}, newStore()
+			m := mirror.New(mirror.Options{Objects: mem.New(), Source: source, Tags: tags})
+			for _, ref := range [][2]string{{"team/app", "v1"}, {"team/app", "v2"}, {"team/app2", "v1"}} {
+				resolve(t, m, ref[0], ref[1])
+			}
+			if err := m.Purge("team/app", tag); err != nil {
+				t.Fatal(err)
+			}
+			before := source.count()
+			resolve(t, m, "team/app2", "v1")
+			if source.count() != before {
+				t.Error("another repository was forgotten")
+			}
+			source.set(fails(registry.Unavailable))
+			for _, m := range []*mirror.Mirror{m, mirror.New(mirror.Options{Objects: mem.New(), Source: source, Tags: tags})} {
+				if got := resolve(t, m, "team/app", "v1"); got.Class != registry.Unavailable {
+					t.Errorf("purge %q: %+v, want unavailable", tag, got)
+				}
+				want := atSource
+				if tag == "" {
+					want = registry.Descriptor{}
+				}
+				if got := resolve(t, m, "team/app", "v2"); got.Desc.Digest != want.Digest {
+					t.Errorf("purge %q: v2 is %+v", tag, got)
+				}
+			}
+			tags.err = errors.New("disk full")
+			if err := m.Purge("team/app", tag); err == nil {
+				t.Error("a store that fails: no error")
+			}
+		})
 	}
 }

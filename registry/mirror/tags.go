@@ -139,6 +139,21 @@ func (t *tags) invalidate(repo, tag string) []string {
 	return keys
 }
 
+// purge is invalidate that leaves nothing to answer with, in memory or in the store.
+func (t *tags) purge(repo, tag string) ([]string, error) {
+	keys := t.invalidate(repo, tag)
+	t.mu.Lock()
+	for _, k := range keys {
+		e, _ := t.known.Get(k)
+		t.known.Add(k, entry{generation: e.generation})
+	}
+	t.mu.Unlock()
+	if t.store == nil {
+		return keys, nil
+	}
+	return keys, t.store.Delete(repo, tag)
+}
+
 // tagOf returns the tag that was last resolved to the object, or "".
 func (t *tags) tagOf(o registry.Object) string {
 	t.mu.Lock()
