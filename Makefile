@@ -42,8 +42,8 @@ e2e: ## Run only the end-to-end tests with real clients, verbosely
 	go test -count=1 -v ./cmd/ecr-mirror/e2e
 
 .PHONY: bench
-bench: ## Measure beside docker-registry and nginx, and print a table; BENCH=ColdImage BENCH_SCALE=0.25 BENCH_OBJECTS=1000000
-	go test -run '^$$' -bench '$(BENCH)' -benchtime 1x -timeout 30m ./cmd/ecr-mirror/bench
+bench: ## Measure beside docker-registry and nginx, and print a table; BENCH=ColdImage BENCH_SCALE=0.25 BENCH_OBJECTS=100000
+	go test -run '^$$' -bench 'Peers/($(BENCH))' -benchtime 1x -timeout 30m ./cmd/ecr-mirror/bench
 
 .PHONY: fuzz
 fuzz: ## Fuzz every parser of outside bytes for FUZZTIME=10s each

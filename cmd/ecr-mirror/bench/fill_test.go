@@ -16,6 +16,9 @@ import (
 	"github.com/ecr-mirror/ecr-mirror/registry"
 )
 
+// plainLoopArg has TestMain run plainLoop.
+const plainLoopArg = "plain-loop"
+
 // plainLoop is what fills cannot do without: receive, write, hash. It runs as a process of its own.
 func plainLoop(dir string, urls []string) error {
 	for _, url := range urls {
@@ -57,34 +60,34 @@ func plainFill(url, file string) error {
 	return f.Close()
 }
 
-// BenchmarkFillCPU brings blobs into the cache, one after the other. Their client leaves as soon as it has the first
-// bytes, so that sending costs nothing; docker-registry, which gives up then, and nginx have theirs stay.
-func BenchmarkFillCPU(b *testing.B) {
-	u := newUpstream(b, path{})
+// fillCPU brings blobs into the cache, one after the other. Their client leaves as soon as it has the first bytes, so that
+// sending costs nothing; docker-registry, which gives up then, and nginx have theirs stay.
+func fillCPU(t testing.TB, c conditions) {
+	u := newUpstream(t, path{})
 	const blobs = 8
-	n := scaled(b, 128*mib)
+	n := c.scaled(128 * mib)
 	var descs []registry.Descriptor
 	var urls []string
 	for i := range blobs {
 		d, _ := u.blob(50+uint64(i), n)
 		descs = append(descs, d)
-		urls = append(urls, "http://"+u.host+"/v2/"+repo+"/blobs/"+d.Digest.String())
+		urls = append(urls, "http://"+u.host+blobPath(d))
 	}
-	perGiB := func(s float64) float64 { return s / (float64(blobs*n) / gib) }
 	self, err := os.Executable()
 	if err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
-	cpu, loop := make(map[string][]float64), []float64{}
-	for range 3 {
-		dir := tempDir(b)
-		cmd := exec.Command(self, append([]string{"plain-loop", dir}, urls...)...)
+	perGiB := func(s float64) float64 { return s / (float64(blobs*n) / gib) }
+	cpu := make(map[string][]float64)
+	for range min(c.rounds, 3) {
+		dir := tempDir(t)
+		cmd := exec.Command(self, append([]string{plainLoopArg, dir}, urls...)...)
 		if out, err := cmd.CombinedOutput(); err != nil {
-			b.Fatalf("plain loop: %v\n%s", err, out)
+			t.Fatalf("plain loop: %v\n%s", err, out)
 		}
 		_ = os.RemoveAll(dir) // scratch goes at the end in any case
-		loop = append(loop, perGiB((cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()))
-		each(b, u, func(p *peer) error {
+		cpu["plain loop"] = append(cpu["plain loop"], perGiB((cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()))
+		each(t, u, func(p *peer) error {
 			before := p.cpu()
 			for _, d := range descs {
 				if err := p.fill(d); err != nil {
@@ -95,16 +98,16 @@ func BenchmarkFillCPU(b *testing.B) {
 			return nil
 		})
 	}
-	f := figures{"plain loop": median(loop)}
+	f := figures{}
 	for name, v := range cpu {
 		f[name] = median(v)
 	}
-	results.add(row{fmt.Sprintf("fill of %d x %d MiB: CPU", blobs, n/mib), "s/GiB", f, "plain loop", 1.15})
+	c.table.add(row{fmt.Sprintf("fill of %d x %s: CPU", blobs, size(n)), "s/GiB", f, "plain loop", 1.15})
 }
 
 // fill has p fetch d and returns once that is done.
 func (p *peer) fill(d registry.Descriptor) error {
-	c, err := dialRaw(p.addr, "/v2/"+repo+"/blobs/"+d.Digest.String())
+	c, err := dialRaw(p.addr, blobPath(d))
 	if err != nil {
 		return err
 	}
@@ -112,6 +115,9 @@ func (p *peer) fill(d registry.Descriptor) error {
 	size, err := c.ask()
 	if err != nil {
 		return err
+	}
+	if size != d.Size {
+		return fmt.Errorf("body of %d bytes, not %d", size, d.Size)
 	}
 	if p.name != ours {
 		return c.drain(size)

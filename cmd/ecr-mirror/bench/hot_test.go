@@ -8,208 +8,143 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-
-	"github.com/ecr-mirror/ecr-mirror/registry"
 )
 
-// rounds of each server, in turn, of which the median counts: what else the machine does changes with time.
-const rounds = 5
-
-// warm starts every peer that is installed and has each hold what its clients ask for. nginx gets its content as files.
-func warm(b *testing.B, u *upstream, fill func(*peer) error) (peers []*peer) {
-	b.Helper()
-	for _, name := range []string{ours, dist, nginx} {
-		if !installed(name) {
+// warm starts every peer that is installed and has each hold what its clients ask for. Those that fail are left out.
+func warm(t testing.TB, u *upstream, fill func(*peer) error) (peers []*peer) {
+	t.Helper()
+	for _, name := range servers() {
+		p := startPeer(t, name, u)
+		err := fill(p)
+		if err == nil {
+			peers = append(peers, p)
 			continue
 		}
-		p := startPeer(b, name, u)
-		if err := fill(p); err != nil {
-			b.Fatalf("%s: %v\n%s", name, err, p.output())
-		}
-		peers = append(peers, p)
+		p.failed(t, err)
+		p.stop()
 	}
+	time.Sleep(time.Second) // what a fill leaves to be done
 	return peers
 }
 
-func stopAll(peers []*peer) {
-	for _, p := range peers {
-		p.stop()
-	}
-}
-
-// hotPath is where p serves d from: the registry's path, or nginx's file.
-func (p *peer) hotPath(d registry.Descriptor) string {
+// hold brings the content of path into p's cache, compared with body, and returns the path to ask p for. To nginx it is a
+// file.
+func (p *peer) hold(t testing.TB, path string, body []byte) (string, error) {
 	if p.name == nginx {
-		return "/static/" + d.Digest.Encoded()
+		path = "/static/" + filepath.Base(path)
+		write(t, filepath.Join(p.dir, path), string(body))
 	}
-	return "/v2/" + repo + "/blobs/" + d.Digest.String()
+	_, err := get(limited(t, time.Minute), client(), "http://"+p.addr+path, "", body)
+	return path, err
 }
 
-// hold brings a blob into p's cache, verified, and for nginx writes the file.
-func (p *peer) hold(b *testing.B, d registry.Descriptor, body []byte) error {
-	if p.name == nginx {
-		write(b, filepath.Join(p.dir, p.hotPath(d)), string(body))
-	}
-	_, err := get(limited(b, time.Minute), client(), "http://"+p.addr+p.hotPath(d), "", d.Digest)
-	return err
-}
-
-// BenchmarkHotBlob sends one blob that everybody holds to 8 clients again and again.
-func BenchmarkHotBlob(b *testing.B) {
-	u := newUpstream(b, path{})
-	const clients, times = 8, 2
-	n := scaled(b, 256*mib)
-	d, bl := u.blob(20, n)
-	peers := warm(b, u, func(p *peer) error { return p.hold(b, d, bl.body) })
-	defer stopAll(peers)
-	time.Sleep(time.Second) // what a fill leaves to be done
+// perUnit runs work on every peer in turn, rounds times, and returns the medians of the CPU seconds it took each, divided by
+// the units of work it did. What fails has no CPU time.
+func perUnit(t testing.TB, rounds int, peers []*peer, work func(*peer) (units float64, err error)) figures {
+	t.Helper()
 	cpu := make(map[string][]float64)
 	for range rounds {
 		for _, p := range peers {
 			before := p.cpu()
-			var g errgroup.Group
-			for range clients {
-				g.Go(func() error {
-					c, err := dialRaw(p.addr, p.hotPath(d))
-					if err != nil {
-						return err
-					}
-					defer c.Close()
-					for range times {
-						n, err := c.ask()
-						if err == nil && n != d.Size {
-							err = fmt.Errorf("body of %d bytes, not %d", n, d.Size)
-						}
-						if err == nil {
-							err = c.drain(n)
-						}
-						if err != nil {
-							return err
-						}
-					}
-					return nil
-				})
+			units, err := work(p)
+			used := (p.cpu() - before) / units
+			if err != nil {
+				p.failed(t, err)
+				used = math.NaN()
 			}
-			if err := g.Wait(); err != nil {
-				b.Fatalf("%s: %v", p.name, err)
-			}
-			cpu[p.name] = append(cpu[p.name], (p.cpu()-before)/(float64(clients*times*n)/gib))
+			cpu[p.name] = append(cpu[p.name], used)
 		}
 	}
 	f := figures{}
 	for name, v := range cpu {
 		f[name] = median(v)
 	}
-	results.add(row{fmt.Sprintf("hot blob of %d MiB, 8 clients: CPU", n/mib), "s/GiB", f, nginx, 1.1})
-	results.add(row{"  the same beside docker-registry", "s/GiB", f, dist, 0.25})
+	return f
 }
 
-// BenchmarkHotManifest asks 8 connections' worth of times for one manifest.
-func BenchmarkHotManifest(b *testing.B) {
-	u := newUpstream(b, path{})
-	const clients, times = 8, 2500
-	img := u.image(30, 64*kib, 64*kib, 64*kib, 64*kib)
-	static := func(p *peer, ref string) string {
-		if p.name == nginx {
-			return "/static/manifest"
-		}
-		return "/v2/" + repo + "/manifests/" + ref
-	}
-	peers := warm(b, u, func(p *peer) error {
-		write(b, filepath.Join(p.dir, "static", "manifest"), string(img.Body))
-		_, err := get(limited(b, time.Minute), client(), "http://"+p.addr+static(p, tag), "", img.Desc.Digest)
+// hotBlob sends one blob that everybody holds to 8 clients again and again.
+func hotBlob(t testing.TB, c conditions) {
+	u := newUpstream(t, path{})
+	const clients, times = 8, 2
+	n := c.scaled(256 * mib)
+	d, bl := u.blob(20, n)
+	paths := make(map[string]string)
+	peers := warm(t, u, func(p *peer) (err error) {
+		paths[p.name], err = p.hold(t, blobPath(d), bl.body)
 		return err
 	})
-	defer stopAll(peers)
-	for _, ref := range []string{img.Desc.Digest.String(), tag} {
-		cpu := make(map[string][]float64)
-		for range rounds {
-			for _, p := range peers {
-				before := p.cpu()
-				var g errgroup.Group
-				for range clients {
-					g.Go(func() error {
-						c, err := dialRaw(p.addr, static(p, ref))
-						if err != nil {
-							return err
-						}
-						defer c.Close()
-						return c.repeat(times)
-					})
-				}
-				if err := g.Wait(); err != nil {
-					b.Fatalf("%s: %v", p.name, err)
-				}
-				cpu[p.name] = append(cpu[p.name], (p.cpu()-before)*1e6/(clients*times))
-			}
-		}
-		f := figures{}
-		for name, v := range cpu {
-			f[name] = median(v)
-		}
-		what := "hot manifest by digest: CPU"
-		if ref == tag {
-			what = "hot manifest by tag: CPU"
-		}
-		results.add(row{what, "us/request", f, nginx, 2})
-	}
-}
-
-// BenchmarkSlowReaders has 200 clients read a blob slowly and looks at the memory of the server.
-func BenchmarkSlowReaders(b *testing.B) {
-	u := newUpstream(b, path{})
-	const readers, rate = 200, 50 * kib
-	n := scaled(b, 64*mib)
-	d, bl := u.blob(40, n)
-	cold, _ := u.blob(41, n)
-	grown, filling := figures{}, figures{}
-	measure := func(p *peer, path string, f figures) error {
-		f[p.name] = math.NaN()
-		p.stop()
-		p.start(b) // its peak so far was the fill's
-		if p.name != nginx {
-			if c, err := dialRaw(p.addr, "/v2/"); err == nil {
-				_, _ = c.ask() // the idle server has seen a client
-				c.Close()
-			}
-		}
-		idle := p.memory("VmRSS")
-		stop := make(chan struct{})
+	f := perUnit(t, c.rounds, peers, func(p *peer) (float64, error) {
 		var g errgroup.Group
-		for range readers {
+		for range clients {
 			g.Go(func() error {
-				c, err := dialRaw(p.addr, path)
+				conn, err := dialRaw(p.addr, paths[p.name])
 				if err != nil {
 					return err
 				}
-				defer c.Close()
-				if err := c.SetReadBuffer(64 * kib); err != nil {
-					return err
+				defer conn.Close()
+				for range times {
+					n, err := conn.ask()
+					if err == nil && n != d.Size {
+						err = fmt.Errorf("body of %d bytes, not %d", n, d.Size)
+					}
+					if err == nil {
+						err = conn.drain(n)
+					}
+					if err != nil {
+						return err
+					}
 				}
-				if _, err := c.ask(); err != nil {
-					return err
-				}
-				return c.trickle(rate, stop)
+				return nil
 			})
 		}
-		time.Sleep(4 * time.Second)
-		most := p.memory("VmHWM")
-		close(stop)
-		err := g.Wait()
-		if err == nil {
-			f[p.name] = most - idle
-		}
-		return err
-	}
-	each(b, u, func(p *peer) error {
-		if err := p.hold(b, d, bl.body); err != nil {
-			return err
-		}
-		if err := measure(p, p.hotPath(d), grown); err != nil {
-			return err
-		}
-		return measure(p, "/v2/"+repo+"/blobs/"+cold.Digest.String(), filling)
+		return float64(clients*times*n) / gib, g.Wait()
 	})
-	results.add(row{"200 slow readers of a hot blob: memory above idle", "MiB", grown, "", 64})
-	results.add(row{"200 slow readers of a blob that is being filled: the same", "MiB", filling, "", 64})
+	for _, p := range peers { // what was drained was not looked at
+		if _, err := p.hold(t, blobPath(d), bl.body); err != nil {
+			p.failed(t, err)
+		}
+		p.stop()
+	}
+	c.table.add(row{fmt.Sprintf("hot blob of %s, 8 clients: CPU", size(n)), "s/GiB", f, nginx, 1.1})
+	c.table.add(row{"  the same beside docker-registry", "s/GiB", f, dist, 0.25})
+}
+
+// hotManifest asks for one manifest on 8 connections.
+func hotManifest(t testing.TB, c conditions) {
+	u := newUpstream(t, path{})
+	const clients = 8
+	img := u.image(30, 64*kib, 64*kib, 64*kib, 64*kib)
+	for _, ref := range []string{img.Desc.Digest.String(), tag} {
+		paths := make(map[string]string)
+		peers := warm(t, u, func(p *peer) (err error) {
+			paths[p.name], err = p.hold(t, manifestPath(ref), img.Body)
+			return err
+		})
+		f := perUnit(t, c.rounds, peers, func(p *peer) (float64, error) {
+			calls := c.calls
+			if p.name == dist { // some 40 times as long
+				calls = max(1, calls/20)
+			}
+			var g errgroup.Group
+			for range clients {
+				g.Go(func() error {
+					conn, err := dialRaw(p.addr, paths[p.name])
+					if err != nil {
+						return err
+					}
+					defer conn.Close()
+					return conn.repeat(calls, img.Body)
+				})
+			}
+			return float64(clients*calls) / 1e6, g.Wait()
+		})
+		for _, p := range peers {
+			p.stop()
+		}
+		by := "digest"
+		if ref == tag {
+			by = "tag"
+		}
+		c.table.add(row{fmt.Sprintf("hot manifest of %d bytes by %s: CPU", len(img.Body), by), "us/request", f, nginx, 2})
+	}
 }

@@ -2,13 +2,15 @@ package bench
 
 import (
 	"fmt"
-	"net"
+	"math"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -32,55 +34,63 @@ func installed(name string) bool {
 	return err == nil
 }
 
-func (p *peer) blobURL(digest string) string {
-	return "http://" + p.addr + "/v2/" + repo + "/blobs/" + digest
+// servers are those that are installed, ours first.
+func servers() []string {
+	return slices.DeleteFunc([]string{ours, dist, nginx}, func(name string) bool { return !installed(name) })
 }
 
-// each runs measure with every peer that is installed, one after the other, each fresh and with an empty cache.
-func each(b *testing.B, u *upstream, measure func(*peer) error) {
-	b.Helper()
-	for _, name := range []string{ours, dist, nginx} {
-		if !installed(name) {
-			continue
-		}
-		p := startPeer(b, name, u)
+// each runs measure with every peer that is installed, one after the other, each fresh and with an empty cache. One that
+// fails has NaN for its figures, and ours fails t.
+func each(t testing.TB, u *upstream, measure func(*peer) error, into ...figures) {
+	t.Helper()
+	for _, name := range servers() {
+		p := startPeer(t, name, u)
 		u.sent()
 		err := measure(p)
 		p.stop()
 		if err == nil {
 			continue
 		}
-		if name == ours {
-			b.Errorf("%s: %v\n%s", name, err, p.output())
-		} else {
-			b.Logf("%s: %v", name, err)
+		for _, f := range into {
+			f[name] = math.NaN()
 		}
+		p.failed(t, err)
 	}
 }
 
+// failed notes what p could not do. It fails t if p is ours.
+func (p *peer) failed(t testing.TB, err error) {
+	t.Helper()
+	if p.name != ours {
+		t.Logf("%s: %v", p.name, err)
+		return
+	}
+	t.Errorf("%s: %v\n%s", p.name, err, p.output())
+}
+
 // startPeer starts a server in front of u, with an empty cache.
-func startPeer(b *testing.B, name string, u *upstream) *peer {
-	b.Helper()
-	p := &peer{name: name, addr: freeAddr(b), dir: tempDir(b)}
+func startPeer(t testing.TB, name string, u *upstream) *peer {
+	t.Helper()
+	p := &peer{name: name, addr: ownAddr(), dir: tempDir(t)}
 	config := filepath.Join(p.dir, "config")
 	switch name {
 	case ours:
 		binary, err := buildBinary()
 		if err != nil {
-			b.Fatal(err)
+			t.Fatal(err)
 		}
-		write(b, config, fmt.Sprintf("listen: %s\nadmin: %s\ncache: {path: %s, size: 20GiB}\nmirrors: [{source: {registry: %q}}]\n",
-			p.addr, freeAddr(b), filepath.Join(p.dir, "cache"), "http://"+u.host))
+		write(t, config, fmt.Sprintf("listen: %s\nadmin: %s\ncache: {path: %s, size: 20GiB}\nmirrors: [{source: {registry: %q}}]\n",
+			p.addr, ownAddr(), filepath.Join(p.dir, "cache"), "http://"+u.host))
 		p.args = []string{binary, "serve", "--config", config}
 	case dist:
-		write(b, config, fmt.Sprintf("version: 0.1\nstorage: {filesystem: {rootdirectory: %s}, delete: {enabled: true}}\nhttp: {addr: %s}\nproxy: {remoteurl: %q}\n",
+		write(t, config, fmt.Sprintf("version: 0.1\nstorage: {filesystem: {rootdirectory: %s}, delete: {enabled: true}}\nhttp: {addr: %s}\nproxy: {remoteurl: %q}\n",
 			filepath.Join(p.dir, "cache"), p.addr, "http://"+u.host))
 		p.args = []string{dist, "serve", config}
 	case nginx:
-		write(b, config, nginxConfig(p.dir, p.addr, u.host))
+		write(t, config, nginxConfig(p.dir, p.addr, u.host))
 		p.args = []string{nginx, "-c", config, "-p", p.dir, "-e", filepath.Join(p.dir, "error.log")}
 	}
-	p.start(b)
+	p.start(t)
 	return p
 }
 
@@ -140,25 +150,25 @@ http {
 }
 
 // start starts p, again if need be, and waits until it answers.
-func (p *peer) start(b *testing.B) {
-	b.Helper()
+func (p *peer) start(t testing.TB) {
+	t.Helper()
 	log, err := os.OpenFile(filepath.Join(p.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
 	defer log.Close()
 	p.cmd, p.done = exec.Command(p.args[0], p.args[1:]...), make(chan struct{})
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM} // it does not outlive a benchmark that was killed
 	if err := p.cmd.Start(); err != nil {
-		b.Fatalf("start %s: %v", p.name, err)
+		t.Fatalf("start %s: %v", p.name, err)
 	}
 	cmd, done := p.cmd, p.done
 	go func() {
 		_ = cmd.Wait() // how it ended does not matter
 		close(done)
 	}()
-	b.Cleanup(p.stop)
+	t.Cleanup(p.stop)
 	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(2 * time.Millisecond) {
 		if resp, err := http.Get("http://" + p.addr + "/v2/"); err == nil {
 			resp.Body.Close()
@@ -167,11 +177,11 @@ func (p *peer) start(b *testing.B) {
 		}
 		select {
 		case <-p.done:
-			b.Fatalf("%s ended:\n%s", p.name, p.output())
+			t.Fatalf("%s ended:\n%s", p.name, p.output())
 		default:
 		}
 		if time.Now().After(deadline) {
-			b.Fatalf("%s does not answer:\n%s", p.name, p.output())
+			t.Fatalf("%s does not answer:\n%s", p.name, p.output())
 		}
 	}
 }
@@ -241,33 +251,31 @@ func (p *peer) memory(which string) (sum float64) {
 	return sum
 }
 
-// freeAddr returns a loopback address that was free a moment ago.
-func freeAddr(b *testing.B) string {
-	b.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+// hosts counts the loopback addresses that were given out.
+var hosts atomic.Uint32
+
+// ownAddr returns an address on a loopback host that nobody else has: no port has to be found that stays free.
+func ownAddr() string {
+	n := hosts.Add(1)
+	return fmt.Sprintf("127.%d.%d.%d:5000", 1+os.Getpid()%254, n/250, 1+n%250)
 }
 
-func tempDir(b *testing.B) string {
-	b.Helper()
+func tempDir(t testing.TB) string {
+	t.Helper()
 	dir, err := os.MkdirTemp(scratch, "")
 	if err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
-	b.Cleanup(func() { _ = os.RemoveAll(dir) }) // scratch goes at the end in any case
+	t.Cleanup(func() { _ = os.RemoveAll(dir) }) // scratch goes at the end in any case
 	return dir
 }
 
-func write(b *testing.B, path, text string) {
-	b.Helper()
+func write(t testing.TB, path, text string) {
+	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
 }

@@ -93,42 +93,54 @@ func (c *rawConn) drain(n int64) error {
 	return nil
 }
 
-// repeat asks times times more; after the first, answers are read as so many bytes, for all have one length.
-func (c *rawConn) repeat(times int) error {
+// repeat asks times times, and compares every body. After the first, answers are read as so many bytes, for all have one
+// length.
+func (c *rawConn) repeat(times int, body []byte) error {
 	n, err := c.ask()
 	if err != nil {
 		return err
 	}
-	if _, err := io.CopyN(io.Discard, c, n-int64(len(c.ahead))); err != nil {
+	answer := make([]byte, len(c.head)+int(n))
+	head := copy(answer, c.head)
+	rest := copy(answer[head:], c.ahead)
+	if _, err := io.ReadFull(c, answer[head+rest:]); err != nil {
 		return err
 	}
-	answer := make([]byte, int64(len(c.head))+n)
-	for range times {
+	for i := 1; ; i++ {
+		if !bytes.HasPrefix(answer, []byte("HTTP/1.1 200 ")) || !bytes.Equal(answer[head:], body) {
+			return fmt.Errorf("wrong answer: %.300s", answer)
+		}
+		if i == times {
+			return nil
+		}
 		if _, err := c.Write(c.request); err != nil {
 			return err
 		}
 		if _, err := io.ReadFull(c, answer); err != nil {
 			return err
 		}
-		if !bytes.HasPrefix(answer, []byte("HTTP/1.1 200 ")) {
-			return fmt.Errorf("answer: %.200s", answer)
-		}
 	}
-	return nil
 }
 
-// trickle reads a body at rate bytes per second until stop is closed or the body ends.
-func (c *rawConn) trickle(rate int, stop <-chan struct{}) error {
+// trickle reads body at rate bytes per second until stop is closed or the body ends.
+func (c *rawConn) trickle(rate int, body []byte, stop <-chan struct{}) error {
 	step := make([]byte, max(1, rate/5))
 	tick := time.NewTicker(time.Second / 5)
 	defer tick.Stop()
-	for {
+	for have := c.ahead; ; {
+		if !bytes.HasPrefix(body, have) {
+			return fmt.Errorf("wrong bytes, %d before the end", len(body))
+		}
+		if body = body[len(have):]; len(body) == 0 {
+			return nil
+		}
 		select {
 		case <-stop:
 			return nil
 		case <-tick.C:
 		}
-		if _, err := c.Read(step); err != nil {
+		n, err := c.Read(step)
+		if have = step[:n]; err != nil {
 			return err
 		}
 	}

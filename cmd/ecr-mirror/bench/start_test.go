@@ -14,45 +14,38 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// BenchmarkStart starts with a cache of many objects, linked and used as they are after a year of service. Their content
-// does not matter: it is not read.
-func BenchmarkStart(b *testing.B) {
-	objects := 100_000
-	if text := os.Getenv("BENCH_OBJECTS"); text != "" {
-		var err error
-		if objects, err = strconv.Atoi(text); err != nil {
-			b.Fatal("BENCH_OBJECTS:", err)
-		}
-	}
-	u := newUpstream(b, path{})
-	p := startPeer(b, ours, u) // makes the directory and the database
+// start starts with a cache of many objects, linked and used as they are after a year of service. Their content does not
+// matter: it is not read.
+func start(t testing.TB, c conditions) {
+	u := newUpstream(t, path{})
+	p := startPeer(t, ours, u) // makes the directory and the database
 	p.stop()
 	cache := filepath.Join(p.dir, "cache")
-	if err := populate(cache, objects); err != nil {
-		b.Fatal(err)
+	if err := populate(cache, c.objects); err != nil {
+		t.Fatal(err)
 	}
 	find := func() float64 {
 		begin := time.Now()
 		out, err := exec.Command("sh", "-c", `find "$0" -type f | wc -l`, filepath.Join(cache, "blobs")).Output()
 		if err != nil {
-			b.Fatal(err)
+			t.Fatal(err)
 		}
-		if n, err := strconv.Atoi(string(out[:len(out)-1])); err != nil || n != objects {
-			b.Fatalf("find: %s objects, not %d", out, objects)
+		if n, err := strconv.Atoi(string(out[:len(out)-1])); err != nil || n != c.objects {
+			t.Fatalf("find: %s objects, not %d", out, c.objects)
 		}
 		return time.Since(begin).Seconds()
 	}
 	find() // the directories are in memory from here on, for both
 	ready, listed := []float64{}, []float64{}
-	for range 3 {
+	for range min(c.rounds, 3) {
 		listed = append(listed, find())
 		begin := time.Now()
-		p.start(b)
+		p.start(t)
 		ready = append(ready, time.Since(begin).Seconds())
 		p.stop()
 	}
-	what := fmt.Sprintf("start with %d objects until the first answer", objects)
-	results.add(row{what, "s", figures{ours: median(ready), "find": median(listed)}, "find", 2})
+	what := fmt.Sprintf("start with %d objects until the first answer", c.objects)
+	c.table.add(row{what, "s", figures{ours: median(ready), "find": median(listed)}, "find", 2})
 }
 
 // populate writes objects of one byte under cache, with their rows in meta.db.

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"sync"
 	"text/tabwriter"
 )
 
@@ -26,29 +25,14 @@ type row struct {
 	limit      float64
 }
 
-// table collects rows until the end; a row measured again replaces the first.
+// table collects rows until the end.
 type table struct {
-	mu   sync.Mutex
 	rows []row
 }
 
-var results table
-
-func (t *table) add(r row) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for i := range t.rows {
-		if t.rows[i].what == r.what {
-			t.rows[i] = r
-			return
-		}
-	}
-	t.rows = append(t.rows, r)
-}
+func (t *table) add(r row) { t.rows = append(t.rows, r) }
 
 func (t *table) print(out io.Writer) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	if len(t.rows) == 0 {
 		return
 	}

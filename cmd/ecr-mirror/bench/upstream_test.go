@@ -23,12 +23,14 @@ type path struct {
 	rate    int64         // bytes per second and connection
 }
 
-var wan = path{latency: 80 * time.Millisecond, rate: 20e6}
-
 const (
 	repo = "team/app"
 	tag  = "v1"
 )
+
+func manifestPath(ref string) string { return "/v2/" + repo + "/manifests/" + ref }
+
+func blobPath(d registry.Descriptor) string { return "/v2/" + repo + "/blobs/" + d.Digest.String() }
 
 // upstream is a registry with a layer host, as ECR is one: a blob's GET is answered with 307 to a URL that expires.
 type upstream struct {
@@ -66,11 +68,11 @@ const (
 	burst429 fault = "429 burst"
 )
 
-func newUpstream(b *testing.B, p path) *upstream {
-	b.Helper()
+func newUpstream(t testing.TB, p path) *upstream {
+	t.Helper()
 	u := &upstream{path: p, manifests: make(map[string]registrytest.Node), blobs: make(map[string]*blob), requests: make(map[string]int)}
-	u.host = u.serve(b, u.registry)
-	u.layers = u.serve(b, u.layer)
+	u.host = u.serve(t, u.registry)
+	u.layers = u.serve(t, u.layer)
 	return u
 }
 
@@ -82,11 +84,11 @@ type conn struct {
 	free  time.Time // when the bytes written so far have left at the path's rate
 }
 
-func (u *upstream) serve(b *testing.B, h http.HandlerFunc) string {
-	b.Helper()
+func (u *upstream) serve(t testing.TB, h http.HandlerFunc) string {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
 	srv := &http.Server{
 		ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
@@ -103,7 +105,7 @@ func (u *upstream) serve(b *testing.B, h http.HandlerFunc) string {
 		}),
 	}
 	go func() { _ = srv.Serve(l) }() // ends when it is closed
-	b.Cleanup(func() { _ = srv.Close() })
+	t.Cleanup(func() { _ = srv.Close() })
 	return l.Addr().String()
 }
 
