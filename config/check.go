@@ -66,6 +66,8 @@ func (c *checker) config(cfg *Config) {
 	}
 	c.oneOf("log.level", cfg.Log.Level, []string{"debug", "info", "warn", "error"})
 	c.oneOf("log.format", cfg.Log.Format, []string{"text", "json"})
+	c.limit("limits.requests", cfg.Limits.Requests, "limits.requestsPerClient", &cfg.Limits.RequestsPerClient)
+	c.limit("limits.connections", cfg.Limits.Connections, "limits.connectionsPerClient", &cfg.Limits.ConnectionsPerClient)
 	if len(cfg.Mirrors) == 0 {
 		c.problem("mirrors", "at least one is required")
 	}
@@ -86,6 +88,20 @@ func (c *checker) config(cfg *Config) {
 		if hook := cfg.Mirrors[i].Events.Webhook; hook != nil && hook.Path != "" {
 			c.unique(path+".events.webhook.path", hook.Path, hooks)
 		}
+	}
+}
+
+// limit checks a total and the part of it that one client may have.
+func (c *checker) limit(path string, total int, eachPath string, each *int) {
+	if total < 1 {
+		c.problem(path, "%d: want at least 1", total)
+		return
+	}
+	if *each == 0 {
+		*each = max(1, total/4)
+	}
+	if *each < 1 || *each > total {
+		c.problem(eachPath, "%d: want 1 to %d", *each, total)
 	}
 }
 

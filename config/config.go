@@ -30,6 +30,8 @@ type Config struct {
 	Cache Cache `yaml:"cache"`
 	// Mirrors are the upstreams; at least one. The first also answers requests that name no registry.
 	Mirrors []Mirror `yaml:"mirrors"`
+	// Limits bound what clients can have at once.
+	Limits Limits `yaml:"limits"`
 	// Log is what is written to standard error.
 	Log Log `yaml:"log"`
 }
@@ -48,6 +50,18 @@ type Auth struct {
 	None bool `yaml:"none"`
 	// HTPasswd is a file of users and bcrypt hashes, as htpasswd -B writes it. Default: none.
 	HTPasswd string `yaml:"htpasswd"`
+}
+
+// Limits bound what clients can have at once. A request over a limit is answered 503, so that its client goes to its next
+// host; one that continues a download never is. A connection over a limit is closed.
+type Limits struct {
+	Requests int `yaml:"requests"` // answered at once. Default: 4096
+	// RequestsPerClient is the same for one client address (of IPv6: a /64). Behind a load balancer or NAT that hides
+	// addresses, all of them are one client. Default (0): a quarter of requests.
+	RequestsPerClient int `yaml:"requestsPerClient"`
+	Connections       int `yaml:"connections"` // open at once, idle ones included. Default: 16384
+	// ConnectionsPerClient is the same for one client address. Default (0): a quarter of connections.
+	ConnectionsPerClient int `yaml:"connectionsPerClient"`
 }
 
 // Cache is the local store.
@@ -189,7 +203,7 @@ type Log struct {
 
 func (c *Config) setDefaults() {
 	*c = Config{Listen: "127.0.0.1:5000", Admin: "127.0.0.1:5001", Cache: Cache{Path: "/var/lib/ecr-mirror"},
-		Log: Log{Level: "info", Format: "text"}}
+		Limits: Limits{Requests: 4096, Connections: 16384}, Log: Log{Level: "info", Format: "text"}}
 }
 
 func (m *Mirror) setDefaults() {

@@ -38,10 +38,11 @@ func TestFull(t *testing.T) {
 	}
 	want := &config.Config{
 		Listen: "0.0.0.0:5000", Admin: "0.0.0.0:5001",
-		TLS:   &config.TLS{Cert: "testdata/tls/tls.crt", Key: "testdata/tls/tls.key", ClientCA: "/etc/ecr-mirror/ca.crt"},
-		Auth:  config.Auth{HTPasswd: "testdata/users"},
-		Cache: config.Cache{Path: "/data/cache", Size: 200 << 30},
-		Log:   config.Log{Level: "debug", Format: "json"},
+		TLS:    &config.TLS{Cert: "testdata/tls/tls.crt", Key: "testdata/tls/tls.key", ClientCA: "/etc/ecr-mirror/ca.crt"},
+		Auth:   config.Auth{HTPasswd: "testdata/users"},
+		Cache:  config.Cache{Path: "/data/cache", Size: 200 << 30},
+		Limits: config.Limits{Requests: 1000, RequestsPerClient: 100, Connections: 2000, ConnectionsPerClient: 500},
+		Log:    config.Log{Level: "debug", Format: "json"},
 		Mirrors: []config.Mirror{{
 			Names: []string{"111122223333.dkr.ecr.us-west-2.amazonaws.com", "images.example.com:5000"},
 			Source: config.Registry{Registry: "111122223333.dkr.ecr.us-west-2.amazonaws.com", RoleARN: "arn:aws:iam::111122223333:role/read",
@@ -173,6 +174,8 @@ func TestProblems(t *testing.T) {
 			"c.yaml:3: mirrors[1].events.webhook.path: /e is already that of mirrors[0].events.webhook.path"},
 		{"another account's rules", "mirrors:\n- source: {registry: 444455556666.dkr.ecr.us-west-2.amazonaws.com}\n  destination: {registry: a.example.com}\n  replication: {rulesFile: testdata/replication.json}",
 			"c.yaml:4: mirrors[0].replication.rulesFile: is of registry 111122223333, but source is 444455556666"},
+		{"limits", "limits: {requests: 0, connections: x}" + mirrors, `c.yaml:1: limits.connections: want a number, not "x"` + "\nc.yaml:1: limits.requests: 0: want at least 1"},
+		{"more for one than for all", "limits: {requests: 5, requestsPerClient: 6}" + mirrors, "c.yaml:1: limits.requestsPerClient: 6: want 1 to 5"},
 		{"ns of ECR", "mirrors: [{source: {registry: 111122223333.dkr.ecr.us-west-2.amazonaws.com, ns: a.example.com}}]",
 			"c.yaml:1: mirrors[0].source.ns: not for ECR, which is a registry and not a mirror"},
 		{"ns that is no host", "mirrors: [{source: {registry: a.example.com, ns: 'https://b'}}]", `c.yaml:1: mirrors[0].source.ns: "https://b" is not a host or host:port`},

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -164,6 +165,13 @@ func (d *decoder) scalar(path, text string, v reflect.Value) {
 			d.problem(path, "want true or false, not %q", text)
 		}
 		*p = text == "true"
+	case *int:
+		n, err := strconv.Atoi(text)
+		if err != nil {
+			d.problem(path, "want a number, not %q", text)
+			return
+		}
+		*p = n
 	case *time.Duration:
 		t, err := time.ParseDuration(text)
 		if err != nil || t < 0 {

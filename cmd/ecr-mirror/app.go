@@ -27,6 +27,9 @@ import (
 // freePercent of the cache's filesystem stay free.
 const freePercent = 15
 
+// adminConnections is more than any collector of metrics and any operator open.
+const adminConnections = 64
+
 // app is a configured mirror: all parts, wired and not yet running.
 type app struct {
 	log     *slog.Logger
@@ -131,7 +134,7 @@ func (r routes) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 }
 
 func newFront(cfg *config.Config, mirrors []serve.Mirror, log *slog.Logger) (*serve.Handler, error) {
-	o := serve.Options{Mirrors: mirrors, Logger: log}
+	o := serve.Options{Mirrors: mirrors, Logger: log, MaxConcurrent: cfg.Limits.Requests, MaxPerClient: cfg.Limits.RequestsPerClient}
 	if cfg.Auth.HTPasswd != "" {
 		auth, err := serve.NewHtpasswd(cfg.Auth.HTPasswd, log)
 		if err != nil {
@@ -160,8 +163,8 @@ func (a *app) listen(cfg *config.Config, front, admin http.Handler) error {
 		return errors.Join(fmt.Errorf("listen for admin: %w", err), l.Close())
 	}
 	a.adminAddr = al.Addr()
-	a.front = listener("registry", l, front, a.log)
-	a.admin = listener("admin", al, admin, a.log)
+	a.front = listener("registry", l, front, connections{cfg.Limits.Connections, cfg.Limits.ConnectionsPerClient}, a.log)
+	a.admin = listener("admin", al, admin, connections{total: adminConnections}, a.log)
 	return nil
 }
 

@@ -16,15 +16,19 @@ const (
 	idleTime   = 2 * time.Minute
 	maxHeader  = 64 << 10
 	drainTime  = 5 * time.Minute
+	maxStreams = 100 // of one HTTP/2 connection
 )
 
 // listener returns a part that answers on l until its context ends, then lets open requests finish. Writes have no deadline
-// of the server's: the front sets one per span of a body.
-func listener(name string, l net.Listener, h http.Handler, log *slog.Logger) part {
+// of the server's: the front sets one per span of a body. Over TLS it speaks HTTP/2 to those who ask (crane, oras, helm;
+// container runtimes do not); there is no sendfile to lose, for that needs plain TCP.
+func listener(name string, l net.Listener, h http.Handler, open connections, log *slog.Logger) part {
 	return part{name, func(ctx context.Context) error {
 		srv := &http.Server{
 			Handler: h, ReadHeaderTimeout: headerTime, ReadTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
-			ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug), // handshakes of port scanners
+			ConnState: open.track(),
+			HTTP2:     &http.HTTP2Config{MaxConcurrentStreams: maxStreams, SendPingTimeout: headerTime, PingTimeout: headerTime, WriteByteTimeout: idleTime},
+			ErrorLog:  slog.NewLogLogger(log.Handler(), slog.LevelDebug), // handshakes of port scanners
 		}
 		done := make(chan error, 1)
 		go func() { done <- srv.Serve(l) }()

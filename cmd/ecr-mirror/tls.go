@@ -66,7 +66,7 @@ func (f *tlsFiles) load() (*tls.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load certificate: %w", err)
 	}
-	c := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}, NextProtos: []string{"http/1.1"}}
+	c := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}, NextProtos: []string{"h2", "http/1.1"}}
 	if f.clientCA != "" {
 		pem, err := os.ReadFile(f.clientCA)
 		if err != nil {

@@ -1,10 +1,15 @@
 package serve
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 type metrics struct {
 	requests *prometheus.CounterVec // by endpoint, tier that answered, class of outcome
 	bytes    *prometheus.CounterVec // of bodies, by tier
+	shed     *prometheus.CounterVec // requests refused for load, by the limit: total, client
 	stale    prometheus.Counter     // tags answered from memory during an outage
 }
 
@@ -14,11 +19,21 @@ func newMetrics() metrics {
 			Help: "Requests by endpoint, tier that answered, and outcome: ok, client left, or the class of the error."}, []string{"endpoint", "tier", "class"}),
 		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ecr_mirror_served_bytes_total",
 			Help: "Bytes of response bodies by the tier that answered."}, []string{"tier"}),
+		shed: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ecr_mirror_shed_total",
+			Help: "Requests refused because too many are served, in total or of one client."}, []string{"limit"}),
 		stale: prometheus.NewCounter(prometheus.CounterOpts{Name: "ecr_mirror_stale_answers_total",
 			Help: "Tags answered from memory because no registry could be asked."}),
 	}
 }
 
+func (m metrics) refused(err error) {
+	limit := "total"
+	if errors.Is(err, errGreedy) {
+		limit = "client"
+	}
+	m.shed.WithLabelValues(limit).Inc()
+}
+
 func (m metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.requests, m.bytes, m.stale}
+	return []prometheus.Collector{m.requests, m.bytes, m.shed, m.stale}
 }

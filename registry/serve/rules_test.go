@@ -48,10 +48,10 @@ var rules = []struct {
 	{"A1", "/v2/ is 200, or 401 if credentials are wanted anywhere", []string{"registry/serve:TestHtpasswd", "registry/serve:TestAuthenticator"}},
 	{"A2", "only Basic is offered; 401 for missing, empty and wrong credentials", []string{"registry/serve:TestHtpasswd"}},
 
-	{"P1", "plain HTTP on loopback, TLS elsewhere, HTTP/1.1 over both", []string{"cmd/ecr-mirror:TestTLSFilesAreReadAgain"}},
+	{"P1", "plain HTTP on loopback, TLS elsewhere, HTTP/1.1 over both, HTTP/2 for those who ask", []string{"cmd/ecr-mirror:TestTLSFilesAreReadAgain", "cmd/ecr-mirror:TestDrain"}},
 	{"P2", "Docker-Distribution-Api-Version: registry/2.0", []string{"end-1 Determining Support"}},
 	{"P3", "errors as JSON with the right code; 503, never 429", []string{"registry/serve:TestUpstreamErrors", "registry/wire:TestWriteError", "registry/serve:TestShed"}},
-	{"P4", "shutdown lets running pulls end", []string{"cmd/ecr-mirror/e2e:TestStopDrains"}},
+	{"P4", "shutdown lets running pulls end", []string{"cmd/ecr-mirror:TestDrain", "cmd/ecr-mirror/e2e:TestStopDrains"}},
 }
 
 // TestRulesAreHeld keeps the table above true: what it names exists.

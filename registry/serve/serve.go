@@ -14,9 +14,9 @@
 package serve
 
 import (
-	"errors"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -42,6 +42,7 @@ type Options struct {
 	HeaderTimeout time.Duration // wait for an upstream's answer where the client has a next host: with ns or a Range; 2.5s
 	DirectTimeout time.Duration // the same for a direct reference, which has no next host; 10s
 	MaxConcurrent int           // requests served at once; those that continue a download come on top; 4096
+	MaxPerClient  int           // the same for one client address, or IPv6 /64; 0: no bound of its own
 	WriteTimeout  time.Duration // for a client to take 1 MiB before it is given up; 2m
 }
 
@@ -50,7 +51,7 @@ type Options struct {
 type Handler struct {
 	opts    Options
 	byName  map[string]*Mirror
-	slots   chan struct{}
+	admit   *admission
 	metrics metrics
 	buffers sync.Pool
 }
@@ -71,7 +72,7 @@ func New(o Options) *Handler {
 	if o.MaxConcurrent == 0 {
 		o.MaxConcurrent = 4096
 	}
-	h := &Handler{opts: o, byName: make(map[string]*Mirror), slots: make(chan struct{}, o.MaxConcurrent), metrics: newMetrics()}
+	h := &Handler{opts: o, byName: make(map[string]*Mirror), admit: &admission{total: o.MaxConcurrent, each: o.MaxPerClient, of: make(map[netip.Addr]int)}, metrics: newMetrics()}
 	h.buffers.New = func() any { b := make([]byte, bufferSize); return &b }
 	for i := range o.Mirrors {
 		m := &h.opts.Mirrors[i]
@@ -128,12 +129,12 @@ func (x *exchange) serve() (err error) {
 		return unknownRegistry("")
 	}
 	if !x.continues() {
-		select {
-		case x.h.slots <- struct{}{}:
-			defer func() { <-x.h.slots }()
-		default:
-			return &registry.Error{Class: registry.Unavailable, RetryAfter: time.Second, Err: errors.New("too many requests at once")}
+		leave, err := x.h.admit.enter(x.r.RemoteAddr)
+		if err != nil {
+			x.h.metrics.refused(err)
+			return err
 		}
+		defer leave()
 	}
 	switch x.req.Endpoint {
 	case wire.Manifest:
