@@ -3,108 +3,17 @@ package storage
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"syscall"
 	"time"
-
-	"github.com/opencontainers/go-digest"
 
 	"github.com/ecr-mirror/ecr-mirror/registry"
 )
 
-// blobPath is where a complete object stands. d has been validated, so it holds no separator but its colon.
-func (s *Store) blobPath(d digest.Digest) string {
-	return filepath.Join(s.opts.Path, "blobs", d.Algorithm().String(), d.Encoded()[:2], d.Encoded())
-}
-
-// fillName is the name of d's partial object, without .data or .map.
-func (s *Store) fillName(d digest.Digest) string {
-	return filepath.Join(s.opts.Path, "fills", d.Algorithm().String()+"-"+d.Encoded())
-}
-
 // tmpPath is a name that nothing else uses before the next start, which removes what is left there.
 func (s *Store) tmpPath() string {
 	return filepath.Join(s.opts.Path, "tmp", fmt.Sprint(s.tmp.Add(1)))
-}
-
-// recover books what is on the disk, without reading it. The disk is the truth and the metadata follows: a complete object
-// that no row knows lost its row in a crash, and a row without an object goes.
-func (s *Store) recover() error {
-	if err := os.RemoveAll(filepath.Join(s.opts.Path, "tmp")); err != nil {
-		return err
-	}
-	if err := os.Mkdir(filepath.Join(s.opts.Path, "tmp"), 0o700); err != nil {
-		return err
-	}
-	total, _ := filesystem(s.opts.Path)
-	if s.opts.Size <= 0 {
-		s.opts.Size = min(50<<30, total/5)
-	}
-	s.space = newSpace(s.opts.Size)
-	times, err := s.meta.accessTimes()
-	if err != nil {
-		return err
-	}
-	var found []*item
-	note := func(d digest.Digest, partial bool, e fs.DirEntry) error {
-		info, err := e.Info()
-		if err != nil {
-			return err
-		}
-		at, ok := times[d]
-		if !ok || partial {
-			at = info.ModTime()
-		}
-		found = append(found, &item{key: key{d, partial}, size: info.Size(), access: at})
-		return nil
-	}
-	err = filepath.WalkDir(filepath.Join(s.opts.Path, "blobs"), func(path string, e fs.DirEntry, err error) error {
-		if err != nil || e.IsDir() {
-			return err
-		}
-		d := digest.NewDigestFromEncoded(digest.Algorithm(filepath.Base(filepath.Dir(filepath.Dir(path)))), e.Name())
-		if d.Validate() != nil {
-			return os.Remove(path)
-		}
-		return note(d, false, e)
-	})
-	if err != nil {
-		return err
-	}
-	fills, err := os.ReadDir(filepath.Join(s.opts.Path, "fills"))
-	if err != nil {
-		return err
-	}
-	for _, e := range fills {
-		name, data := strings.CutSuffix(e.Name(), ".data")
-		base, _ := strings.CutSuffix(name, ".map")
-		algorithm, encoded, _ := strings.Cut(base, "-")
-		d := digest.NewDigestFromEncoded(digest.Algorithm(algorithm), encoded)
-		path := filepath.Join(s.opts.Path, "fills", base)
-		_, orphan := os.Stat(path + ".map")
-		if data {
-			if d.Validate() == nil && orphan == nil {
-				if err := note(d, true, e); err != nil {
-					return err
-				}
-				continue
-			}
-		} else if _, err := os.Stat(path + ".data"); err == nil {
-			continue // noted with its data
-		}
-		if err := os.Remove(filepath.Join(s.opts.Path, "fills", e.Name())); err != nil {
-			return err
-		}
-	}
-	slices.SortFunc(found, func(a, b *item) int { return a.access.Compare(b.access) })
-	for _, it := range found {
-		s.space.add(it.key, it.size, it.access)
-	}
-	return s.meta.prune(func(d digest.Digest) bool { return s.space.items[key{d, false}] != nil })
 }
 
 // room is how many bytes the filesystem can take beyond what is booked. The caller holds mu.

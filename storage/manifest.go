@@ -162,7 +162,7 @@ func (s *Store) keep(p place, a answer) error {
 		}
 	}
 	s.mu.Lock()
-	if it.elem != nil {
+	if it.booked() {
 		s.meta.putLink(p, a.desc)
 		s.remember(d, a.body)
 	}

@@ -6,7 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
+	"maps"
 	"sync"
 	"time"
 
@@ -18,10 +18,10 @@ import (
 )
 
 // The buckets of meta.db. Content is not in it: losing the file costs access times, tags and links, and a link is made
-// again by one upstream Stat.
+// again by one upstream Stat. An object that has links has a row in objects.
 const (
+	bucketObjects = "objects" // digest -> objectRow
 	bucketLinks   = "links"   // digest \0 kind \0 namespace \0 repo -> linkRow
-	bucketObjects = "objects" // digest -> last access, 8 bytes, big-endian Unix nanoseconds
 	bucketTags    = "tags"    // namespace \0 repo \0 tag -> tagRow
 	bucketFormat  = "format"  // "version" -> formatVersion
 	formatVersion = "1"
@@ -43,6 +43,25 @@ type linkRow struct {
 	Size      int64  `json:"size"`
 }
 
+// objectRow is what the next start wants to know of an object without asking for it. Stored as two big-endian 64-bit
+// integers.
+type objectRow struct {
+	access int64 // Unix nanoseconds
+	size   int64 // bytes
+}
+
+func (r objectRow) encode() []byte {
+	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, uint64(r.access)), uint64(r.size))
+}
+
+func decodeObject(v []byte) (r objectRow, ok bool) {
+	if len(v) != 16 {
+		return r, false
+	}
+	r = objectRow{int64(binary.BigEndian.Uint64(v)), int64(binary.BigEndian.Uint64(v[8:]))}
+	return r, r.size >= 0
+}
+
 // meta is meta.db behind a write-behind cache: a put is seen at once and is durable after the next flush. Flushes that
 // wait for one another become one transaction, so many small writes cost one fsync.
 type meta struct {
@@ -54,23 +73,11 @@ type meta struct {
 	flushing batch // in the transaction that runs
 }
 
-type row struct{ bucket, key string }
-
-// batch is a set of writes. Drops come before puts.
-type batch struct {
-	puts  map[row][]byte // nil: delete
-	drops map[digest.Digest]bool
-}
-
-func newBatch() batch { return batch{make(map[row][]byte), make(map[digest.Digest]bool)} }
-
 // openMeta opens or creates the file and takes its lock, waiting at most wait for another process to release it.
 func openMeta(path string, wait time.Duration) (*meta, error) {
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: wait, FreelistType: bbolt.FreelistMapType})
-	if errors.Is(err, berrors.ErrTimeout) {
-		return nil, fmt.Errorf("%s is locked: another process uses this directory", path)
-	} else if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+	db, err := openDB(path, wait, false)
+	if err != nil {
+		return nil, err
 	}
 	err = db.Update(func(tx *bbolt.Tx) error {
 		for _, b := range []string{bucketLinks, bucketObjects, bucketTags, bucketFormat} {
@@ -91,18 +98,28 @@ func openMeta(path string, wait time.Duration) (*meta, error) {
 	return &meta{db: db, pending: newBatch(), flushing: newBatch()}, nil
 }
 
+var errLocked = errors.New("locked: another process uses this directory")
+
+func openDB(path string, wait time.Duration, readOnly bool) (*bbolt.DB, error) {
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: wait, ReadOnly: readOnly, FreelistType: bbolt.FreelistMapType})
+	if errors.Is(err, berrors.ErrTimeout) {
+		err = errLocked
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return db, nil
+}
+
 func (m *meta) close() error { return errors.Join(m.flush(), m.db.Close()) }
 
-// get returns a row that is not of a dropped object, or nil.
-func (m *meta) get(bucket, key string, d digest.Digest) []byte {
+// get looks a row up in what is not yet written, and else in the file. It returns nil for none.
+func (m *meta) get(bucket, key string, unwritten func(batch) (v []byte, known bool)) []byte {
 	m.mu.RLock()
 	defer m.mu.RUnlock() // held over the read of db, so that a flush does not end between the look at its batch and at db
 	for _, b := range []batch{m.pending, m.flushing} {
-		if v, ok := b.puts[row{bucket, key}]; ok {
+		if v, known := unwritten(b); known {
 			return v
-		}
-		if b.drops[d] {
-			return nil
 		}
 	}
 	var v []byte
@@ -113,69 +130,80 @@ func (m *meta) get(bucket, key string, d digest.Digest) []byte {
 	return v
 }
 
-// put stores a row; a nil value deletes it.
-func (m *meta) put(bucket, key string, value []byte) {
-	m.mu.Lock()
-	m.pending.puts[row{bucket, key}] = value
-	m.mu.Unlock()
+func (m *meta) link(p place, d digest.Digest) (l linkRow, ok bool) {
+	key := p.link(d)
+	v := m.get(bucketLinks, key, func(b batch) ([]byte, bool) {
+		c := b.objects[d]
+		v, known := c.links[key]
+		return v, known || c.dropped
+	})
+	return l, v != nil && json.Unmarshal(v, &l) == nil
+}
+
+// putLink gives p the right to read an object that is on the disk, and counts as a use of it.
+func (m *meta) putLink(p place, desc registry.Descriptor) {
+	v, err := json.Marshal(linkRow{desc.MediaType, desc.Size})
+	if err != nil {
+		return // never: the type can be encoded
+	}
+	m.change(desc.Digest, func(c *change) {
+		c.row = objectRow{time.Now().UnixNano(), desc.Size}.encode()
+		c.link(p.link(desc.Digest), v)
+	})
+}
+
+// putAccess saves when an object was used last.
+func (m *meta) putAccess(d digest.Digest, r objectRow) {
+	m.change(d, func(c *change) { c.row = r.encode() })
+}
+
+// objects returns the objects whose digests begin with prefix, in order, about n of them; the size of one whose row makes
+// no sense is -1. They share two pieces of memory, for there may be millions.
+func (m *meta) objects(prefix string, n int) ([]item, error) {
+	items, digests := make([]item, 0, n), make([]byte, 0, n*(len(prefix)+62))
+	err := m.db.View(func(tx *bbolt.Tx) error {
+		c := tx.Bucket([]byte(bucketObjects)).Cursor()
+		for k, v := c.Seek([]byte(prefix)); bytes.HasPrefix(k, []byte(prefix)); k, v = c.Next() {
+			r, ok := decodeObject(v)
+			if !ok {
+				r.size = -1
+			}
+			digests = append(digests, k...)
+			items = append(items, item{size: r.size, access: r.access, pins: int32(len(k))})
+		}
+		return nil
+	})
+	all := digest.Digest(digests)
+	for i := range items {
+		items[i].key.digest, all = all[:items[i].pins], all[items[i].pins:]
+		items[i].pins = 0
+	}
+	return items, err
 }
 
 // drop forgets an object and every link to it: content that comes back later is nobody's until asked for again.
 func (m *meta) drop(d digest.Digest) {
+	m.change(d, func(c *change) { *c = change{dropped: true} })
+}
+
+func (m *meta) change(d digest.Digest, f func(*change)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.pending.forget(d)
-	m.pending.drops[d] = true
+	m.pending.change(d, f)
 }
 
-func (m *meta) link(p place, d digest.Digest) (l linkRow, ok bool) {
-	v := m.get(bucketLinks, p.link(d), d)
-	return l, v != nil && json.Unmarshal(v, &l) == nil
-}
-
-func (m *meta) putLink(p place, desc registry.Descriptor) {
-	v, err := json.Marshal(linkRow{desc.MediaType, desc.Size})
-	if err == nil { // always: the type can be encoded
-		m.put(bucketLinks, p.link(desc.Digest), v)
-	}
-}
-
-func (m *meta) putAccess(d digest.Digest, at time.Time) {
-	m.put(bucketObjects, d.String(), binary.BigEndian.AppendUint64(nil, uint64(at.UnixNano())))
-}
-
-// accessTimes returns the saved last access of every object.
-func (m *meta) accessTimes() (map[digest.Digest]time.Time, error) {
-	times := make(map[digest.Digest]time.Time)
-	err := m.db.View(func(tx *bbolt.Tx) error {
-		return tx.Bucket([]byte(bucketObjects)).ForEach(func(k, v []byte) error {
-			if len(v) == 8 {
-				times[digest.Digest(k)] = time.Unix(0, int64(binary.BigEndian.Uint64(v)))
-			}
-			return nil
-		})
+func (m *meta) tag(key string) []byte {
+	return m.get(bucketTags, key, func(b batch) ([]byte, bool) {
+		v, known := b.tags[key]
+		return v, known
 	})
-	return times, err
 }
 
-// prune drops the rows of objects that are not known: those whose eviction a crash kept from the file. Their links must not
-// come back to life with the content.
-func (m *meta) prune(known func(digest.Digest) bool) error {
-	return m.db.View(func(tx *bbolt.Tx) error {
-		for _, bucket := range []string{bucketLinks, bucketObjects} {
-			err := tx.Bucket([]byte(bucket)).ForEach(func(k, _ []byte) error {
-				d, _, _ := strings.Cut(string(k), "\x00")
-				if !known(digest.Digest(d)) {
-					m.drop(digest.Digest(d))
-				}
-				return nil
-			})
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+// putTag stores a tag; a nil value deletes it.
+func (m *meta) putTag(key string, value []byte) {
+	m.mu.Lock()
+	m.pending.tags[key] = value
+	m.mu.Unlock()
 }
 
 // flush makes durable all that was put before it was called.
@@ -186,20 +214,14 @@ func (m *meta) flush() error {
 	m.flushing, m.pending = m.pending, newBatch()
 	b := m.flushing
 	m.mu.Unlock()
-	if len(b.puts)+len(b.drops) == 0 {
+	if len(b.objects)+len(b.tags) == 0 {
 		return nil
 	}
 	err := m.db.Update(b.apply)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err != nil { // try again with the next flush; what was written since is newer
-		for d := range m.pending.drops {
-			b.forget(d)
-			b.drops[d] = true
-		}
-		for r, v := range m.pending.puts {
-			b.puts[r] = v
-		}
+		b.add(m.pending)
 		m.pending = b
 		err = fmt.Errorf("write metadata: %w", err)
 	}
@@ -207,38 +229,95 @@ func (m *meta) flush() error {
 	return err
 }
 
-// forget takes the puts of an object out of the batch.
-func (b batch) forget(d digest.Digest) {
-	for r := range b.puts {
-		if r.bucket != bucketTags && (r.key == d.String() || strings.HasPrefix(r.key, d.String()+"\x00")) {
-			delete(b.puts, r)
+// batch is a set of writes.
+type batch struct {
+	objects map[digest.Digest]change
+	tags    map[string][]byte // nil: delete
+}
+
+// change is what happens to an object's rows, in this order.
+type change struct {
+	dropped bool              // its row and its links go
+	row     []byte            // nil: no new one
+	links   map[string][]byte // by key; nil: delete
+}
+
+func (c *change) link(key string, v []byte) {
+	if c.links == nil {
+		c.links = make(map[string][]byte)
+	}
+	c.links[key] = v
+}
+
+func newBatch() batch { return batch{make(map[digest.Digest]change), make(map[string][]byte)} }
+
+func (b batch) change(d digest.Digest, f func(*change)) {
+	c := b.objects[d]
+	f(&c)
+	b.objects[d] = c
+}
+
+// add adds what happened later.
+func (b batch) add(later batch) {
+	maps.Copy(b.tags, later.tags)
+	for d, l := range later.objects {
+		c := b.objects[d]
+		if l.dropped {
+			c = change{dropped: true}
 		}
+		if l.row != nil {
+			c.row = l.row
+		}
+		if c.links == nil {
+			c.links = l.links
+		} else {
+			maps.Copy(c.links, l.links)
+		}
+		b.objects[d] = c
 	}
 }
 
 func (b batch) apply(tx *bbolt.Tx) error {
-	links := tx.Bucket([]byte(bucketLinks))
-	for d := range b.drops {
-		prefix := []byte(d.String() + "\x00")
-		c := links.Cursor()
-		for k, _ := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, _ = c.Seek(prefix) {
-			if err := links.Delete(bytes.Clone(k)); err != nil {
+	objects, links, tags := tx.Bucket([]byte(bucketObjects)), tx.Bucket([]byte(bucketLinks)), tx.Bucket([]byte(bucketTags))
+	for d, c := range b.objects {
+		if c.dropped {
+			if err := errors.Join(objects.Delete([]byte(d)), dropLinks(links, d)); err != nil {
 				return err
 			}
 		}
-		if err := tx.Bucket([]byte(bucketObjects)).Delete([]byte(d)); err != nil {
+		if c.row != nil {
+			if err := objects.Put([]byte(d), c.row); err != nil {
+				return err
+			}
+		}
+		if err := putAll(links, c.links); err != nil {
 			return err
 		}
 	}
-	for r, v := range b.puts {
-		bucket := tx.Bucket([]byte(r.bucket))
+	return putAll(tags, b.tags)
+}
+
+// putAll stores rows; a nil value deletes one.
+func putAll(bucket *bbolt.Bucket, rows map[string][]byte) error {
+	for key, v := range rows {
 		var err error
 		if v == nil {
-			err = bucket.Delete([]byte(r.key))
+			err = bucket.Delete([]byte(key))
 		} else {
-			err = bucket.Put([]byte(r.key), v)
+			err = bucket.Put([]byte(key), v)
 		}
 		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func dropLinks(links *bbolt.Bucket, d digest.Digest) error {
+	prefix := []byte(d.String() + "\x00")
+	c := links.Cursor()
+	for k, _ := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, _ = c.Seek(prefix) {
+		if err := links.Delete(bytes.Clone(k)); err != nil {
 			return err
 		}
 	}

@@ -1,9 +1,11 @@
 package storage
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
 	"go.etcd.io/bbolt"
 )
 
@@ -12,8 +14,7 @@ import (
 // download that is under way may link its object again. It is seen at once and durable within a second or at Close. It reads
 // all links, which takes about a second for a million.
 func (s *Store) Purge(namespace, repo string) error {
-	place := "\x00" + namespace + "\x00" + repo
-	err := s.meta.remove(bucketLinks, "", func(key string) bool { return strings.HasSuffix(key, place) })
+	err := s.meta.dropLinksOf("\x00" + namespace + "\x00" + repo)
 	if err == nil {
 		err = s.Tags(namespace).Delete(repo, "")
 	}
@@ -24,29 +25,59 @@ func (s *Store) Purge(namespace, repo string) error {
 	return nil
 }
 
-// remove deletes the rows whose key begins with prefix and is wanted.
-func (m *meta) remove(bucket, prefix string, wanted func(key string) bool) error {
+// dropLinksOf deletes the links whose key ends with suffix.
+func (m *meta) dropLinksOf(suffix string) error {
+	keys, err := m.keys(bucketLinks, "", suffix)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var keys []string
 	for _, b := range []batch{m.pending, m.flushing} {
-		for r := range b.puts {
-			if r.bucket == bucket && strings.HasPrefix(r.key, prefix) && wanted(r.key) {
-				keys = append(keys, r.key)
+		for _, c := range b.objects {
+			for key := range c.links {
+				if strings.HasSuffix(key, suffix) {
+					keys = append(keys, key)
+				}
 			}
 		}
 	}
-	err := m.db.View(func(tx *bbolt.Tx) error {
+	for _, key := range keys {
+		d, _, _ := strings.Cut(key, "\x00")
+		m.pending.change(digest.Digest(d), func(c *change) { c.link(key, nil) })
+	}
+	return err
+}
+
+// dropTagsOf deletes the tags whose key begins with prefix.
+func (m *meta) dropTagsOf(prefix string) error {
+	keys, err := m.keys(bucketTags, prefix, "")
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, b := range []batch{m.pending, m.flushing} {
+		for key := range b.tags {
+			if strings.HasPrefix(key, prefix) {
+				keys = append(keys, key)
+			}
+		}
+	}
+	for _, key := range keys {
+		m.pending.tags[key] = nil
+	}
+	return err
+}
+
+// keys returns the keys in the file that begin with prefix and end with suffix. What was put before the call is there, or
+// not yet written: it does not get past both this look and a later one at the batches.
+func (m *meta) keys(bucket, prefix, suffix string) (keys []string, err error) {
+	if err := m.flush(); err != nil {
+		return nil, err
+	}
+	err = m.db.View(func(tx *bbolt.Tx) error {
 		c := tx.Bucket([]byte(bucket)).Cursor()
-		for k, _ := c.Seek([]byte(prefix)); k != nil && strings.HasPrefix(string(k), prefix); k, _ = c.Next() {
-			if wanted(string(k)) {
+		for k, _ := c.Seek([]byte(prefix)); bytes.HasPrefix(k, []byte(prefix)) && k != nil; k, _ = c.Next() {
+			if bytes.HasSuffix(k, []byte(suffix)) {
 				keys = append(keys, string(k))
 			}
 		}
 		return nil
 	})
-	for _, k := range keys {
-		m.pending.puts[row{bucket, k}] = nil
-	}
-	return err
+	return keys, err
 }

@@ -17,9 +17,10 @@ func TestSpace(t *testing.T) {
 		type entry struct {
 			it   *item
 			size int64
-			pins int
+			pins int32
+			used bool // since it was saved
 		}
-		s := newSpace(limit)
+		s := newSpace(limit, nil)
 		var model []*entry
 		used := func() (n int64) {
 			for _, e := range model {
@@ -85,7 +86,7 @@ func TestSpace(t *testing.T) {
 						t.Fatalf("reserve %d of %d used: %v", size, used(), err)
 					}
 					same(t, victims, gone)
-					model = append(model, &entry{it, size, 1})
+					model = append(model, &entry{it, size, 1, true})
 				}
 			},
 			"pin": func(t *rapid.T) {
@@ -94,6 +95,7 @@ func TestSpace(t *testing.T) {
 					t.Fatalf("pin %v: %v", e.it, it)
 				}
 				e.pins++
+				e.used = true
 				touch(e)
 			},
 			"unpin": func(t *rapid.T) {
@@ -117,13 +119,37 @@ func TestSpace(t *testing.T) {
 				target := rapid.Int64Range(0, limit).Draw(t, "target")
 				same(t, s.shrink(target), evict(target))
 			},
-			"": func(t *rapid.T) {
-				if s.used != used() || s.used > limit || len(s.items) != len(model) || s.lru.Len() != len(model) {
-					t.Fatalf("%d bytes in %d items, want %d in %d, at most %d", s.used, len(s.items), used(), len(model), limit)
-				}
+			"save": func(t *rapid.T) {
+				var want []*item
 				for _, e := range model {
-					if s.items[e.it.key] != e.it || e.it.pins != e.pins {
-						t.Fatalf("item %v: booked as %v", e.it, s.items[e.it.key])
+					if e.used {
+						want = append([]*item{e.it}, want...)
+						e.used = false
+					}
+				}
+				same(t, s.unsaved(), want)
+			},
+			"restart": func(t *rapid.T) { // finds what is there, nobody reading, all of it saved
+				var found []*item
+				for _, e := range model {
+					e.it = &item{key: e.it.key, size: e.size}
+					e.pins, e.used = 0, false
+					found = append(found, e.it)
+				}
+				s = newSpace(limit, found)
+			},
+			"": func(t *rapid.T) {
+				if s.used != used() || s.used > limit || len(s.complete)+len(s.partial) != len(model) {
+					t.Fatalf("%d bytes in %d items, want %d in %d, at most %d", s.used, len(s.complete)+len(s.partial), used(), len(model), limit)
+				}
+				it := s.ring.prev
+				for _, e := range model {
+					if it != e.it || it.prev.next != it {
+						t.Fatalf("in the ring: %v, want %v", it, e.it)
+					}
+					it = it.prev
+					if s.item(e.it.key) != e.it || e.it.pins != e.pins {
+						t.Fatalf("item %v: booked as %v", e.it, s.item(e.it.key))
 					}
 				}
 			},

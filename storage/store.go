@@ -7,8 +7,8 @@
 // (namespace, repository, kind); the right to read them is not: see links.
 //
 // On the disk: blobs/ALGORITHM/XX/HEX are complete objects, fills/ALGORITHM-HEX.{data,map} partial ones (see fillFile),
-// meta.db is links, tags and access times (see meta). What is in blobs/ was verified before it got its name, and is not
-// read again at start-up.
+// meta.db is links, tags, sizes and access times (see meta). What is in blobs/ was verified before it got its name, and is
+// not read again at start-up, which takes about as long as listing the files. An object takes about 200 bytes of memory.
 //
 // Limitations: bytes that rot on the disk later are noticed only in manifests. From an upstream that ignores ranges a blob
 // comes in one stream, so a range near its end waits for what stands before it. When the disk fills up in spite of
@@ -49,6 +49,7 @@ type Options struct {
 
 // Store is content on a local disk. Create it with Open; its methods are safe for concurrent use.
 type Store struct {
+	layout
 	opts    Options
 	log     *slog.Logger
 	meta    *meta
@@ -100,7 +101,7 @@ func open(o Options) (*Store, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Store{opts: o, log: o.Logger, fills: make(map[digest.Digest]*fill), write: (*os.File).WriteAt}
+	s := &Store{layout: layout{o.Path}, opts: o, log: o.Logger, fills: make(map[digest.Digest]*fill), write: (*os.File).WriteAt}
 	s.buffers.New = func() any { b := make([]byte, chunk); return &b }
 	for _, dir := range []string{"blobs", "fills", "tmp"} {
 		if err := durable.MkdirAll(filepath.Join(o.Path, dir), 0o700); err != nil {
@@ -202,10 +203,9 @@ func (s *Store) flushSoon() {
 func (s *Store) saveAccess() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for k, it := range s.space.items {
-		if it.dirty && !k.partial {
-			s.meta.putAccess(k.digest, it.access)
-			it.dirty = false
+	for _, it := range s.space.unsaved() {
+		if !it.key.partial { // those are not resumed for their age
+			s.meta.putAccess(it.key.digest, objectRow{it.access, it.size})
 		}
 	}
 }

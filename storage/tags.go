@@ -36,7 +36,7 @@ func (t Tags) key(repo, tag string) string {
 // Load returns what the tag named and when that was so; false when nothing is known.
 func (t Tags) Load(repo, tag string) (d registry.Descriptor, at time.Time, ok bool) {
 	var r tagRow
-	v := t.s.meta.get(bucketTags, t.key(repo, tag), "")
+	v := t.s.meta.tag(t.key(repo, tag))
 	if v == nil || json.Unmarshal(v, &r) != nil || r.Digest.Validate() != nil {
 		return registry.Descriptor{}, time.Time{}, false
 	}
@@ -49,7 +49,7 @@ func (t Tags) Save(repo, tag string, d registry.Descriptor, at time.Time) error 
 	if err != nil {
 		return fmt.Errorf("save tag %s:%s: %w", repo, tag, err)
 	}
-	t.s.meta.put(bucketTags, t.key(repo, tag), v)
+	t.s.meta.putTag(t.key(repo, tag), v)
 	t.s.flushSoon()
 	return nil
 }
@@ -57,8 +57,8 @@ func (t Tags) Save(repo, tag string, d registry.Descriptor, at time.Time) error 
 // Delete forgets the tag, or with tag "" every tag of repo; what is not known is success.
 func (t Tags) Delete(repo, tag string) error {
 	if tag != "" {
-		t.s.meta.put(bucketTags, t.key(repo, tag), nil)
-	} else if err := t.s.meta.remove(bucketTags, t.key(repo, ""), func(string) bool { return true }); err != nil {
+		t.s.meta.putTag(t.key(repo, tag), nil)
+	} else if err := t.s.meta.dropTagsOf(t.key(repo, "")); err != nil {
 		return fmt.Errorf("forget the tags of %s: %w", repo, err)
 	}
 	t.s.flushSoon()

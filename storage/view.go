@@ -85,7 +85,7 @@ func (s *Store) Has(namespace string, o registry.Object) bool {
 func (s *Store) has(k key) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.space.items[k] != nil
+	return s.space.item(k) != nil
 }
 
 // Open implements registry.Reader.
@@ -120,7 +120,7 @@ func (v *view) openBlob(ctx context.Context, o registry.Object, r registry.Range
 		}
 		s.mu.Lock()
 		f, started := s.fills[o.Digest], false
-		here := s.space.items[key{o.Digest, false}] != nil
+		here := s.space.item(key{o.Digest, false}) != nil
 		if _, ok := s.meta.link(p, o.Digest); ok && f == nil && here { // its fill ended just now
 			s.mu.Unlock()
 			continue
@@ -213,7 +213,7 @@ func (s *Store) lose(it *item) {
 	s.mu.Lock()
 	s.space.unpin(it)
 	var gone []string
-	if it.elem != nil {
+	if it.booked() {
 		s.space.drop(it)
 		gone = s.forget([]*item{it})
 	}

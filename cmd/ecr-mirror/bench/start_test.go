@@ -76,7 +76,8 @@ func populate(cache string, objects int) error {
 				if err := links.Put([]byte(key+"\x00blob\x00127.0.0.1\x00"+repo), []byte(`{"size":1}`)); err != nil {
 					return err
 				}
-				if err := access.Put([]byte(key), binary.BigEndian.AppendUint64(nil, uint64(now+int64(done)))); err != nil {
+				row := binary.BigEndian.AppendUint64(nil, uint64(now+int64(done))) // last access and size
+				if err := access.Put([]byte(key), binary.BigEndian.AppendUint64(row, 1)); err != nil {
 					return err
 				}
 			}
