@@ -24,6 +24,9 @@ func (a Action) String() string {
 	return [...]string{"add content", "add tag", "move tag", "conflict", "expired"}[a]
 }
 
+// Copies reports whether there is a job for it.
+func (a Action) Copies() bool { return a != KeepTag && a != Expired }
+
 // backlog is the age from which an image that is missing is no lost event but history.
 const backlog = 24 * time.Hour
 
@@ -65,7 +68,7 @@ func (p *Plan) Count(actions ...Action) (n int, bytes int64) {
 func (p *Plan) Jobs(now time.Time) []Job {
 	var jobs []Job
 	for _, d := range p.Differences {
-		if d.Action == KeepTag || d.Action == Expired {
+		if !d.Action.Copies() {
 			continue
 		}
 		j := Job{Key: d.Key, Lane: registry.LaneSweep, SeenAt: d.PushedAt, NextAt: d.PushedAt}

@@ -103,7 +103,7 @@ func (s *Sweep) compare(ctx context.Context, p *Plan, repo string, since time.Ti
 			case tag != "":
 				diff.Action = AddTag
 			}
-			if diff.Action != KeepTag && diff.Action != Expired {
+			if diff.Action.Copies() {
 				bytes = 0 // what is sent once is counted once
 			}
 			p.Differences = append(p.Differences, diff)

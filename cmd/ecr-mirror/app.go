@@ -32,12 +32,18 @@ const adminConnections = 64
 
 // app is a configured mirror: all parts, wired and not yet running.
 type app struct {
+	metrics *prometheus.Registry
 	log     *slog.Logger
 	store   *storage.Store
 	queue   *replicate.Queue
 	workers *replicate.Workers
 	events  []part
 	sweeps  []part
+	compare []*replicate.Sweep // all there are, running or not
+	places  []place
+	mirrors []serve.Mirror
+	hooks   map[string]http.Handler // of the registry's listener, by path
+	pages   map[string]http.Handler // of the admin listener, by pattern
 	letters *deadLetters
 	front   part
 	admin   part
@@ -49,13 +55,32 @@ type app struct {
 // newApp opens what cfg names: directories, files and listeners, but no upstream. base replaces the SDK's
 // default chain of AWS credentials unless it is nil. The caller calls run or close.
 func newApp(ctx context.Context, cfg *config.Config, base *aws.Config, log *slog.Logger) (_ *app, err error) {
-	a := &app{log: log}
+	a, err := assemble(ctx, cfg, base, log)
+	if err != nil {
+		return nil, err
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.close())
 		}
 	}()
-	metrics := prometheus.NewRegistry()
+	front, err := newFront(cfg, a.mirrors, log)
+	if err != nil {
+		return nil, err
+	}
+	a.metrics.MustRegister(front.Collectors()...)
+	return a, a.listen(cfg, routes{a.hooks, front}, adminHandler(a.metrics, a.notReady, a.pages))
+}
+
+// assemble is newApp without the listeners and what is behind them. The caller calls work or close.
+func assemble(ctx context.Context, cfg *config.Config, base *aws.Config, log *slog.Logger) (_ *app, err error) {
+	a := &app{log: log, metrics: prometheus.NewRegistry(), hooks: make(map[string]http.Handler), pages: make(map[string]http.Handler)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.close())
+		}
+	}()
+	metrics := a.metrics
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if a.store, err = storage.Open(storage.Options{Path: cfg.Cache.Path, Size: int64(cfg.Cache.Size), FreePercent: freePercent, Logger: log}); err != nil {
 		return nil, err
@@ -69,31 +94,31 @@ func newApp(ctx context.Context, cfg *config.Config, base *aws.Config, log *slog
 	metrics.MustRegister(limits.Collectors()...)
 
 	jobs := make(map[string]replicate.Mirror)
-	var sweeps []*replicate.Sweep
-	var mirrors []serve.Mirror
-	var places []place
-	hooks := make(map[string]http.Handler)
 	purgers := make(map[string]purger)
+	var timed []*replicate.Sweep
 	for i := range cfg.Mirrors {
 		m := &cfg.Mirrors[i]
 		w := wiring{name: m.Names[0], store: a.store, queue: a.queue, limits: limits, metrics: metrics, aws: base, log: log}
 		if err := w.connect(ctx, m); err != nil {
 			return nil, fmt.Errorf("mirror %s: %w", w.name, err)
 		}
-		mirrors = append(mirrors, w.front)
+		a.mirrors = append(a.mirrors, w.front)
 		for _, name := range m.Names {
 			purgers[name] = w.purge
 		}
 		if w.jobs != nil {
 			jobs[w.name] = *w.jobs
 		}
-		if w.sweep != nil && w.sweep.Interval > 0 {
-			sweeps = append(sweeps, w.sweep)
-		}
 		if w.place != nil {
-			places = append(places, *w.place)
+			a.places = append(a.places, *w.place)
 		}
-		maps.Copy(hooks, w.hooks)
+		if w.sweep != nil {
+			a.compare = append(a.compare, w.sweep)
+		}
+		if w.sweep != nil && w.sweep.Interval > 0 {
+			timed = append(timed, w.sweep)
+		}
+		maps.Copy(a.hooks, w.hooks)
 		a.letters.take[w.name] = w.taker
 		if w.event != nil {
 			a.events = append(a.events, *w.event)
@@ -101,21 +126,17 @@ func newApp(ctx context.Context, cfg *config.Config, base *aws.Config, log *slog
 	}
 	a.workers = replicate.NewWorkers(replicate.Options{Queue: a.queue, Mirrors: jobs, Logger: log})
 	metrics.MustRegister(a.workers.Collectors()...)
-	if len(sweeps) > 0 {
-		s := replicate.NewSweeping(replicate.SweepingOptions{Sweeps: sweeps, Logger: log})
+	if len(timed) > 0 {
+		s := replicate.NewSweeping(replicate.SweepingOptions{Sweeps: timed, Logger: log})
 		metrics.MustRegister(s.Collectors()...)
 		a.sweeps = append(a.sweeps, part{"sweep", s.Run})
 	}
-
-	front, err := newFront(cfg, mirrors, log)
-	if err != nil {
-		return nil, err
-	}
-	metrics.MustRegister(front.Collectors()...)
+	a.pages["POST /purge"] = purgeHandler(purgers, purgers[cfg.Mirrors[0].Names[0]], log)
+	maps.Copy(a.pages, newSyncPage(planner{a.queue, a.compare}).pages())
+	a.pages["GET /status"] = newStatusPage(a.queue, a.places)
 	letters := a.letters.handler()
-	pages := map[string]http.Handler{"/dead-letters": letters, "/dead-letters/": letters, "GET /status": newStatusPage(a.queue, places),
-		"POST /purge": purgeHandler(purgers, purgers[cfg.Mirrors[0].Names[0]], log)}
-	return a, a.listen(cfg, routes{hooks, front}, adminHandler(metrics, a.notReady, pages))
+	a.pages["/dead-letters"], a.pages["/dead-letters/"] = letters, letters
+	return a, nil
 }
 
 // routes sends the paths of webhooks to them and all else to the front. It is no http.ServeMux, which redirects a path that
@@ -186,6 +207,11 @@ func (a *app) run(ctx context.Context) error {
 		[]part{{"store", a.store.Run}, a.admin},
 	)
 	return errors.Join(err, a.close())
+}
+
+// work does the queue's jobs until ctx ends, without serving anybody.
+func (a *app) work(ctx context.Context) error {
+	return errors.Join(runStages(ctx, []part{{"workers", a.workers.Run}}, []part{{"store", a.store.Run}}), a.close())
 }
 
 // close gives back what newApp opened.

@@ -14,6 +14,7 @@ import (
 	"github.com/ecr-mirror/ecr-mirror/config"
 	"github.com/ecr-mirror/ecr-mirror/registry"
 	"github.com/ecr-mirror/ecr-mirror/registry/ecr"
+	"github.com/ecr-mirror/ecr-mirror/replicate"
 	"github.com/ecr-mirror/ecr-mirror/replicate/rules"
 )
 
@@ -46,6 +47,12 @@ func places(ctx context.Context, cfg *config.Config, base *aws.Config, limits *e
 		all = append(all, place{c.Names[0], c.Names, destinationName, src, dst, c.Replication.Set.At(c.Own())})
 	}
 	return all, nil
+}
+
+// sweep compares the place's source with its destination.
+func (p *place) sweep(queue *replicate.Queue) *replicate.Sweep {
+	return &replicate.Sweep{Mirror: p.mirror, Destination: p.name, Source: p.source, Target: p.destination,
+		Wants: p.rules.Match, WantsRepo: p.rules.MatchRepo, Queue: queue}
 }
 
 // imageRef is REPO:TAG or REPO@DIGEST, with or without a registry that one of the mirrors has as a name.

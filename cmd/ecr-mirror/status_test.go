@@ -16,15 +16,19 @@ import (
 	"github.com/ecr-mirror/ecr-mirror/registry/registrytest"
 )
 
-// asker returns what the commands use. served: through the mirror's admin listener, else without a mirror that runs.
-func (r *rig) asker(served bool) *asker {
+// config is what the commands read. served: the mirror runs; else none does, and none ever did.
+func (r *rig) config(served bool) *config.Config {
 	cfg, err := config.Parse("test.yaml", []byte(r.yaml), os.LookupEnv)
 	must(r.t, err)
 	if cfg.Admin = r.app.adminAddr.String(); !served {
 		cfg.Admin = "127.0.0.1:1"
 		cfg.Cache.Path = filepath.Join(r.t.TempDir(), "none")
 	}
-	a := newAsker(cfg, r.aws)
+	return cfg
+}
+
+func (r *rig) asker(served bool) *asker {
+	a := newAsker(r.config(served), r.aws)
 	r.t.Cleanup(func() { must(r.t, a.close()) })
 	return a
 }

@@ -78,8 +78,8 @@ func (w *wiring) connect(ctx context.Context, c *config.Mirror) error {
 		w.jobs = &replicate.Mirror{Source: w.store.Over(w.name, source), Tags: source,
 			Destinations: map[string]replicate.Destination{destinationName: {Writer: dst, Reader: dst}}}
 		w.place = &place{w.name, c.Names, destinationName, src, dst, w.rules}
-		w.sweep = &replicate.Sweep{Mirror: w.name, Destination: destinationName, Source: src, Target: dst,
-			Wants: w.rules.Match, WantsRepo: w.rules.MatchRepo, Queue: w.queue, Interval: c.Replication.Sweep}
+		w.sweep = w.place.sweep(w.queue)
+		w.sweep.Interval = c.Replication.Sweep
 	}
 	o.Objects = w.store.Over(w.name, registry.Tiers(tiers...))
 	m := mirror.New(o)

@@ -73,9 +73,7 @@ func (r *Registry) LayerReads(d digest.Digest) []Read {
 	defer r.readsMu.Unlock()
 	var all []Read
 	for _, p := range r.reads[d] {
-		c := *p
-		c.Sent = atomic.LoadInt64(&p.Sent)
-		all = append(all, c)
+		all = append(all, Read{p.Repo, p.Range, p.Offset, p.Length, atomic.LoadInt64(&p.Sent)})
 	}
 	return all
 }

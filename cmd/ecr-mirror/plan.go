@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/spf13/cobra"
+
+	"github.com/ecr-mirror/ecr-mirror/config"
+	"github.com/ecr-mirror/ecr-mirror/registry/ecr"
+	"github.com/ecr-mirror/ecr-mirror/replicate"
+)
+
+const whoDoesIt = `
+While a mirror runs with this configuration on this host, it does the work, asked through its admin listener: it holds the
+queue, and the quotas are shared with its own jobs. Else this command does it by itself, in the configured cache directory.
+A CronJob or another host needs no disk in common with the mirrors: it compares registries. Its cache directory should be
+kept from run to run, though: what has expired at a destination is known from the queue that is in it.`
+
+func planCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "plan",
+		Short: "Compare sources and destinations, and print what sync would do",
+		Long: `Plan lists every source and destination and prints, oldest push first, what is missing or differs: images and tags to add,
+tags to move, conflicts (the destination's tag is immutable), and what has expired (it was there, and the destination's own
+lifecycle removed it: only --force or a pull brings it back).
+` + whoDoesIt,
+		Args: cobra.NoArgs,
+	}
+	path, out, force := configFlag(cmd), outputFlag(cmd), forceFlag(cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := config.Load(*path)
+		if err != nil {
+			return err
+		}
+		return plan(cmd.Context(), cfg, nil, *force, newPlanWriter(cmd.OutOrStdout(), out.json()))
+	}
+	return cmd
+}
+
+func forceFlag(cmd *cobra.Command) *bool {
+	return cmd.Flags().Bool("force", false, "bring back what the destination's own lifecycle removed")
+}
+
+func plan(ctx context.Context, cfg *config.Config, base *aws.Config, force bool, w *planWriter) error {
+	_, err := (&adminClient{addr: cfg.Admin}).lines(ctx, http.MethodGet, "/plan", force, w.line)
+	if !errors.Is(err, errNotServing) {
+		return errors.Join(err, w.flush())
+	}
+	p, stop, err := newPlanner(ctx, cfg, base)
+	if err != nil {
+		return err
+	}
+	jobs, _, err := p.plan(ctx, force, w.line)
+	if err == nil {
+		err = w.line(planLine{End: &planEnd{Jobs: len(jobs)}})
+	}
+	return errors.Join(err, w.flush(), stop())
+}
+
+// newPlanner returns a planner without a mirror. Where no queue is, it leaves none.
+func newPlanner(ctx context.Context, cfg *config.Config, base *aws.Config) (_ *planner, stop func() error, err error) {
+	at, remove := queuePath(cfg), func() error { return nil }
+	if _, err := os.Stat(at); err != nil {
+		dir, err := os.MkdirTemp("", "ecr-mirror-plan-")
+		if err != nil {
+			return nil, nil, err
+		}
+		at, remove = dir+"/queue.db", func() error { return os.RemoveAll(dir) }
+	}
+	queue, err := replicate.OpenQueue(at)
+	if err != nil {
+		return nil, nil, errors.Join(err, remove())
+	}
+	stop = func() error { return errors.Join(queue.Close(), remove()) }
+	all, err := places(ctx, cfg, base, ecr.NewLimits(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, nil, errors.Join(err, stop())
+	}
+	p := &planner{queue: queue}
+	for _, at := range all {
+		p.sweeps = append(p.sweeps, at.sweep(queue))
+	}
+	return p, stop, nil
+}
+
+// lines does a request that is answered with a plan, and returns its last line, whose error is the error.
+func (c *adminClient) lines(ctx context.Context, method, path string, force bool, line func(planLine) error) (planEnd, error) {
+	body, err := c.do(ctx, method, path+"?force="+strconv.FormatBool(force))
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return planEnd{}, fmt.Errorf("%w: %w", errNotServing, err)
+	}
+	if err != nil {
+		return planEnd{}, err
+	}
+	defer body.Close()
+	for in := json.NewDecoder(body); ; {
+		var l planLine
+		if err := in.Decode(&l); err != nil {
+			return planEnd{}, fmt.Errorf("the mirror's answer: %w", err)
+		}
+		if err := line(l); err != nil {
+			return planEnd{}, err
+		}
+		if l.End != nil && l.End.Error != "" {
+			return *l.End, errors.New(printable(l.End.Error, ""))
+		}
+		if l.End != nil {
+			return *l.End, nil
+		}
+	}
+}
+
+// planWriter prints a plan.
+type planWriter struct {
+	w    io.Writer
+	json *json.Encoder // nil: a table
+	rows [][]string
+	sums []string
+}
+
+func newPlanWriter(w io.Writer, asJSON bool) *planWriter {
+	p := &planWriter{w: w}
+	if asJSON {
+		p.json = json.NewEncoder(w)
+	}
+	return p
+}
+
+func (p *planWriter) line(l planLine) error {
+	switch {
+	case p.json != nil:
+		return p.json.Encode(l)
+	case l.Difference != nil:
+		d := l.Difference
+		name, bytes := d.Repository, "-"
+		if d.Tag != "" {
+			name += ":" + d.Tag
+		}
+		if d.Bytes > 0 {
+			bytes = size(d.Bytes)
+		}
+		p.rows = append(p.rows, []string{d.Mirror, d.Destination, d.Action, name, shortDigest(d.Digest), shortDigest(d.Have), shortTime(d.PushedAt), bytes})
+	case l.Destination != nil:
+		p.sums = append(p.sums, l.Destination.String())
+	}
+	return nil
+}
+
+// flush prints the table.
+func (p *planWriter) flush() error {
+	if p.json != nil {
+		return nil
+	}
+	var err error
+	if len(p.rows) > 0 {
+		err = table(p.w, []string{"MIRROR", "DESTINATION", "ACTION", "IMAGE", "DIGEST", "THERE", "PUSHED", "BYTES"}, p.rows)
+	}
+	for _, s := range p.sums {
+		if err == nil {
+			_, err = fmt.Fprintln(p.w, s)
+		}
+	}
+	p.rows, p.sums = nil, nil
+	return err
+}
+
+func (s *planSummary) String() string {
+	var parts []string
+	for _, a := range slices.Sorted(maps.Keys(s.Actions)) {
+		parts = append(parts, fmt.Sprintf("%s %d", a, s.Actions[a]))
+	}
+	if len(parts) == 0 {
+		parts = []string{"nothing to do"}
+	}
+	text := fmt.Sprintf("%s to %s: %d images compared: %s; %d jobs, %s", s.Mirror, s.Destination, s.Images, strings.Join(parts, ", "), s.Jobs, size(s.Bytes))
+	for _, repo := range slices.Sorted(maps.Keys(s.Problems)) {
+		text += fmt.Sprintf("\n  %s: not compared: %s", repo, oneLine(s.Problems[repo]))
+	}
+	return text
+}

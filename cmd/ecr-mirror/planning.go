@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/ecr-mirror/ecr-mirror/registry"
+	"github.com/ecr-mirror/ecr-mirror/replicate"
+)
+
+// planLine is one line of a plan: a difference, the sum of a destination after its differences, or, at the end, how it ended.
+type planLine struct {
+	Difference  *difference  `json:"difference,omitempty"`
+	Destination *planSummary `json:"destination,omitempty"`
+	End         *planEnd     `json:"end,omitempty"`
+}
+
+type difference struct {
+	Mirror      string        `json:"mirror"`
+	Destination string        `json:"destination"`
+	Action      string        `json:"action"`
+	Repository  string        `json:"repository"`
+	Tag         string        `json:"tag,omitempty"`
+	Digest      digest.Digest `json:"digest"`
+	Have        digest.Digest `json:"have,omitempty"`
+	PushedAt    time.Time     `json:"pushedAt,omitzero"`
+	Bytes       int64         `json:"bytes,omitempty"`
+}
+
+type planSummary struct {
+	Mirror      string            `json:"mirror"`
+	Destination string            `json:"destination"`
+	Images      int               `json:"images"` // compared
+	Actions     map[string]int    `json:"actions"`
+	Jobs        int               `json:"jobs"`
+	Bytes       int64             `json:"bytes"`              // that the jobs would send, where the source says
+	Problems    map[string]string `json:"problems,omitempty"` // by repository: could not be compared
+}
+
+type planEnd struct {
+	Error string `json:"error,omitempty"` // else all destinations were compared
+	Jobs  int    `json:"jobs"`
+}
+
+// planner compares whole registries, one destination after another.
+type planner struct {
+	queue  *replicate.Queue
+	sweeps []*replicate.Sweep
+}
+
+// plan calls line for every difference and every destination's sum, and returns the jobs that remove the differences. A sweep
+// whose source cannot be listed ends it.
+func (p *planner) plan(ctx context.Context, force bool, line func(planLine) error) (jobs []replicate.Job, bytes map[replicate.Key]int64, err error) {
+	bytes = make(map[replicate.Key]int64)
+	for _, sw := range p.sweeps {
+		s := *sw
+		s.Force = force
+		found, err := s.Plan(registry.WithLane(ctx, registry.LaneSweep), time.Time{}, nil)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", s.Mirror, err)
+		}
+		sum := planSummary{Mirror: s.Mirror, Destination: s.Destination, Images: found.Images, Actions: make(map[string]int)}
+		for _, d := range found.Differences {
+			sum.Actions[d.Action.String()]++
+			if err := line(planLine{Difference: &difference{d.Mirror, d.Destination, d.Action.String(), d.Repo, d.Tag, d.Want, d.Have, d.PushedAt, d.Bytes}}); err != nil {
+				return nil, nil, err
+			}
+			if d.Action.Copies() {
+				bytes[d.Key] = d.Bytes
+				sum.Bytes += d.Bytes
+			}
+		}
+		for repo, problem := range found.Problems {
+			if sum.Problems == nil {
+				sum.Problems = make(map[string]string)
+			}
+			sum.Problems[repo] = problem.Error()
+		}
+		todo := found.Jobs(time.Now())
+		sum.Jobs = len(todo)
+		jobs = append(jobs, todo...)
+		if err := line(planLine{Destination: &sum}); err != nil {
+			return nil, nil, err
+		}
+	}
+	return jobs, bytes, nil
+}
+
+// sync plans and writes the jobs down. The workers do them; the run follows them.
+func (p *planner) sync(ctx context.Context, force bool, line func(planLine) error) (*syncRun, error) {
+	jobs, bytes, err := p.plan(ctx, force, line)
+	if err != nil {
+		return nil, err
+	}
+	r := &syncRun{queue: p.queue}
+	for _, j := range jobs {
+		r.waiting = append(r.waiting, syncJob{j.Key, bytes[j.Key]})
+		r.sum.Bytes += bytes[j.Key]
+	}
+	r.sum.Jobs = len(jobs)
+	return r, p.queue.PutAll(ctx, jobs)
+}
+
+// syncRun follows the jobs of a plan. Safe for concurrent use.
+type syncRun struct {
+	queue *replicate.Queue
+
+	mu      sync.Mutex
+	waiting []syncJob
+	sum     progress
+}
+
+type syncJob struct {
+	key   replicate.Key
+	bytes int64
+}
+
+// progress is how far a sync is. Failed jobs wait for an operator: dead letters and conflicts.
+type progress struct {
+	Jobs      int   `json:"jobs"`
+	Done      int   `json:"done"`
+	Failed    int   `json:"failed"`
+	Bytes     int64 `json:"bytes"`
+	BytesDone int64 `json:"bytesDone"`
+}
+
+func (p progress) ended() bool { return p.Done+p.Failed == p.Jobs }
+
+// progress looks where the jobs are. A job that an operator retries is done when it leaves the queue.
+func (r *syncRun) progress() progress {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	failed := 0
+	r.waiting = slices.DeleteFunc(r.waiting, func(j syncJob) bool {
+		job, ok := r.queue.Job(j.key)
+		if !ok {
+			r.sum.Done++
+			r.sum.BytesDone += j.bytes
+		} else if job.State == replicate.Dead || job.State == replicate.Conflict {
+			failed++
+		}
+		return !ok
+	})
+	r.sum.Failed = failed
+	return r.sum
+}
