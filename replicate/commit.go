@@ -82,7 +82,7 @@ func (q *Queue) write(all []*change) error {
 	for _, c := range all {
 		c.edit(b)
 	}
-	if err := q.db.Update(b.store); err != nil {
+	if err := b.update(); err != nil {
 		return registry.Errorf(registry.Internal, "queue: write %s: %w", q.db.Path(), err)
 	}
 	q.mu.Lock()
@@ -95,9 +95,24 @@ func (q *Queue) write(all []*change) error {
 	return nil
 }
 
+// update writes the file, unless there is nothing to write.
+func (b *batch) update() error {
+	write := len(b.receipts) > 0 || len(b.also) > 0
+	for _, d := range b.drafts {
+		write = write || !(d.exists && d.job.Lent)
+	}
+	if !write {
+		return nil
+	}
+	return b.q.db.Update(b.store)
+}
+
 func (b *batch) store(tx *bolt.Tx) error {
 	jobs, receipts := tx.Bucket([]byte(jobsBucket)), tx.Bucket([]byte(receiptsBucket))
 	for k, d := range b.drafts {
+		if d.exists && d.job.Lent {
+			continue
+		}
 		if !d.exists {
 			if err := jobs.Delete(k.encode()); err != nil {
 				return fmt.Errorf("%v: %w", k, err)
@@ -149,6 +164,7 @@ func (q *Queue) see(k Key, d *draft) {
 		if e != nil {
 			q.order.remove(e)
 			delete(q.entries, k)
+			delete(q.lent, k)
 		}
 		return
 	}
@@ -156,7 +172,11 @@ func (q *Queue) see(k Key, d *draft) {
 		e = &entry{at: -1}
 		q.entries[k] = e
 	}
-	e.job = d.job
+	if e.job = d.job; d.job.Lent {
+		q.lent[k] = struct{}{}
+	} else {
+		delete(q.lent, k)
+	}
 	if d.ended {
 		e.leased, e.again = false, false
 	}

@@ -9,7 +9,8 @@
 //
 // # Limitations
 //
-// The queue file belongs to one process. All its jobs are held in memory as well, about 500 bytes each. Receipts are kept
+// The queue file belongs to one process; replicas that share an SQS queue lend each other's jobs from there (Job.Lent), and
+// may then send a layer that two of their images have in common twice. All its jobs are held in memory as well, about 500 bytes each. Receipts are kept
 // for ever. A job that kills the process each time it runs is tried for ever. Referrers are copied when they are asked for
 // by their own digest, not along with their subject; blobs are never mounted from another repository. A sweep forgets when
 // it ran last when the process ends: the next one compares everything. Receipts, and so the knowledge of what has expired,

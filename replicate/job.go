@@ -113,6 +113,9 @@ type Job struct {
 	Attempts int           // failures so far
 	State    State
 	Err      string // the last failure
+	// Lent: whoever put it keeps the intent, durably, until Settle says that it is over. The file gets the job only when it
+	// is given up.
+	Lent bool
 }
 
 // refreshed is j after n asked for the same key. New information (another digest) starts it afresh; a repetition neither
@@ -120,6 +123,7 @@ type Job struct {
 // up is tried again either way.
 func (j Job) refreshed(n Job, now time.Time, maxAttempts int) Job {
 	j.Lane = min(j.Lane, n.Lane)
+	j.Lent = j.Lent && n.Lent
 	fresh := n.Hint != "" && n.Hint != j.Hint && !n.SeenAt.Before(j.SeenAt)
 	switch {
 	case fresh:

@@ -27,6 +27,7 @@ func TestQueueModel(t *testing.T) {
 		type model struct {
 			state    replicate.State
 			again    bool
+			lent     bool
 			attempts int
 		}
 		jobs := make(map[string]*model)
@@ -54,10 +55,16 @@ func TestQueueModel(t *testing.T) {
 			"": func(*rapid.T) { check() },
 			"put": func(rt *rapid.T) {
 				tag := tags.Draw(rt, "tag")
-				put(t, q, tagJob("app", tag, "", time.Time{}))
-				switch m := jobs[tag]; {
+				j := tagJob("app", tag, "", time.Time{})
+				j.Lent = rapid.Bool().Draw(rt, "lent")
+				put(t, q, j)
+				m := jobs[tag]
+				if m != nil {
+					m.lent = m.lent && j.Lent
+				}
+				switch {
 				case m == nil:
-					jobs[tag] = &model{}
+					jobs[tag] = &model{lent: j.Lent}
 				case m.state == replicate.Leased:
 					m.again = true
 				case m.state == replicate.Dead:
@@ -93,7 +100,7 @@ func TestQueueModel(t *testing.T) {
 					m := jobs[tag]
 					m.attempts++
 					if m.state = replicate.Pending; m.attempts >= 2 && !m.again {
-						m.state = replicate.Dead
+						m.state, m.lent = replicate.Dead, false
 					}
 				}
 			},
@@ -109,8 +116,10 @@ func TestQueueModel(t *testing.T) {
 				q = openQueue(t, path)
 				q.MinDelay, q.MaxDelay, q.MaxAttempts = 1, 1, 2
 				clear(leased)
-				for _, m := range jobs {
-					if m.state == replicate.Leased {
+				for tag, m := range jobs {
+					if m.lent {
+						delete(jobs, tag)
+					} else if m.state == replicate.Leased {
 						m.state = replicate.Pending
 					}
 				}

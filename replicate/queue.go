@@ -31,6 +31,7 @@ type Queue struct {
 	gathered []*change // for the next write
 	entries  map[Key]*entry
 	order    order
+	lent     map[Key]struct{}
 	wake     chan struct{} // closed and replaced when order changes
 }
 
@@ -42,7 +43,7 @@ func OpenQueue(path string) (*Queue, error) {
 	if err != nil {
 		return nil, registry.Errorf(registry.Internal, "queue: open %s: %w", path, err)
 	}
-	q := &Queue{db: db, entries: make(map[Key]*entry), wake: make(chan struct{})}
+	q := &Queue{db: db, entries: make(map[Key]*entry), lent: make(map[Key]struct{}), wake: make(chan struct{})}
 	err = db.Update(q.load)
 	if err == nil && errors.Is(statErr, os.ErrNotExist) {
 		err = syncDir(filepath.Dir(path)) // bbolt syncs the file; its name is the directory's
@@ -114,8 +115,8 @@ func (q *Queue) Close() error {
 	}
 }
 
-// Put writes jobs down, all or none, and returns when they are durable. Of a job only Key, Lane, Hint, SeenAt and NextAt
-// (zero: now) are looked at. A key that is already there is refreshed; if it is being worked on, it is run again
+// Put writes jobs down, all or none, and returns when they are durable. Of a job only Key, Lane, Hint, SeenAt, Lent and
+// NextAt (zero: now) are looked at. A key that is already there is refreshed; if it is being worked on, it is run again
 // afterwards. A key that is not valid is Invalid. ctx does not interrupt a write that has begun.
 func (q *Queue) Put(ctx context.Context, jobs ...Job) error {
 	for _, j := range jobs {
@@ -139,7 +140,7 @@ func (q *Queue) Put(ctx context.Context, jobs ...Job) error {
 			if d.exists {
 				d.job = d.job.refreshed(j, now, q.maxAttempts())
 			} else {
-				n := Job{Key: j.Key, Lane: j.Lane, Hint: j.Hint, SeenAt: j.SeenAt, Created: now, NextAt: j.NextAt}
+				n := Job{Key: j.Key, Lane: j.Lane, Hint: j.Hint, SeenAt: j.SeenAt, Created: now, NextAt: j.NextAt, Lent: j.Lent}
 				if n.NextAt.IsZero() {
 					n.NextAt = now
 				}
@@ -246,6 +247,7 @@ func (q *Queue) Fail(j Job, cause error) (Job, error) {
 		d.ended = true
 		if d.job.Hint == j.Hint { // else a newer push was put meanwhile, which this failure says nothing about
 			d.job = q.verdict(d.job, cause, d.again, time.Now())
+			d.job.Lent = d.job.Lent && d.job.State == Pending
 		}
 		out = d.job
 	})
