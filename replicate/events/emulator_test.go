@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -51,9 +52,12 @@ func TestPushArrives(t *testing.T) {
 
 			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 			defer cancel()
+			var mu sync.Mutex
 			var got []registry.Change
 			s := events.NewSQS(events.Options{Client: sqs.NewFromConfig(cfg), QueueURL: emu.QueueURL(account, region, "events"),
 				Handle: func(_ context.Context, c []registry.Change) error {
+					mu.Lock()
+					defer mu.Unlock()
 					if got = append(got, c...); len(got) == 2 {
 						cancel()
 					}

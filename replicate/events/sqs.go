@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -14,9 +15,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Queue is the part of an SQS client that is used; *sqs.Client has it. It needs sqs:ReceiveMessage and sqs:DeleteMessage.
+// Queue is the part of an SQS client that is used; *sqs.Client has it. It needs sqs:ReceiveMessage, sqs:DeleteMessage and, to
+// share a queue, sqs:ChangeMessageVisibility.
 type Queue interface {
 	ReceiveMessage(context.Context, *sqs.ReceiveMessageInput, ...func(*sqs.Options)) (*sqs.ReceiveMessageOutput, error)
+	ChangeMessageVisibility(context.Context, *sqs.ChangeMessageVisibilityInput, ...func(*sqs.Options)) (*sqs.ChangeMessageVisibilityOutput, error)
 	DeleteMessageBatch(context.Context, *sqs.DeleteMessageBatchInput, ...func(*sqs.Options)) (*sqs.DeleteMessageBatchOutput, error)
 }
 
@@ -24,16 +27,17 @@ type Queue interface {
 type Options struct {
 	Client   Queue
 	QueueURL string
-	// Handle is called by one goroutine. The message is deleted after it returned nil; else the queue delivers it again
+	// Handle is called by several goroutines. The message is deleted after it returned nil; else the queue delivers it again
 	// when its visibility timeout is over.
 	Handle     Handle
+	Shared     *Shared       // nil: Handle returns once the changes are durable, not when they are done
 	DeadLetter DeadLetter    // nil: logged at level error, cut to 2 KiB
 	Logger     *slog.Logger  // nil: none
 	Wait       time.Duration // of a long poll, at most 20 s; 0: 20 s
 	MaxBackoff time.Duration // between failing polls; 0: 1 min
 }
 
-// SQS receives changes from one queue. Several replicas may share a queue.
+// SQS receives changes from one queue.
 type SQS struct {
 	o     Options
 	in    *intake
@@ -67,8 +71,14 @@ func (q *SQS) Collectors() []prometheus.Collector {
 // Run receives until ctx ends, and returns nil then. It does not give up: a queue that cannot be reached is asked again after
 // a growing delay. What was handled when ctx ended is still deleted.
 func (q *SQS) Run(ctx context.Context) error {
+	poll := q.poll
+	if q.o.Shared != nil {
+		h := newHolding(q)
+		defer h.wait()
+		poll = h.poll
+	}
 	for failures := 0; ctx.Err() == nil; {
-		err := q.poll(ctx)
+		err := poll(ctx)
 		if err == nil {
 			failures = 0
 			continue
@@ -97,33 +107,52 @@ func (q *SQS) delay(failures int) time.Duration {
 
 // poll receives up to ten messages and deletes those that are done. An error means: not at once again.
 func (q *SQS) poll(ctx context.Context) error {
+	messages, err := q.receive(ctx, maxReceive, 0)
+	if err != nil {
+		return err
+	}
+	errs := make([]error, len(messages))
+	var wg sync.WaitGroup
+	for i, m := range messages { // at once: what they write down goes to disk together
+		wg.Go(func() { errs[i] = q.in.take(ctx, []byte(aws.ToString(m.Body))) })
+	}
+	wg.Wait()
+	var done []types.Message
+	for i, m := range messages {
+		if errs[i] == nil { // else it comes again
+			done = append(done, m)
+		}
+	}
+	return errors.Join(append(errs, q.delete(ctx, done...))...)
+}
+
+// maxReceive is how many messages SQS gives at a time.
+const maxReceive = 10
+
+// receive waits for messages. hide is for how many seconds nobody else gets them; 0: as the queue has it.
+func (q *SQS) receive(ctx context.Context, most int, hide int32) ([]types.Message, error) {
 	// The answer of a long poll comes late by design; a connection that died meanwhile must not hold it forever.
 	rctx, cancel := context.WithTimeout(ctx, q.o.Wait+10*time.Second)
 	defer cancel()
-	out, err := q.o.Client.ReceiveMessage(rctx, &sqs.ReceiveMessageInput{QueueUrl: &q.o.QueueURL, MaxNumberOfMessages: 10,
-		WaitTimeSeconds: int32(q.o.Wait / time.Second)})
+	out, err := q.o.Client.ReceiveMessage(rctx, &sqs.ReceiveMessageInput{QueueUrl: &q.o.QueueURL, MaxNumberOfMessages: int32(most),
+		VisibilityTimeout: hide, WaitTimeSeconds: int32(q.o.Wait / time.Second)})
 	if err != nil {
 		if ctx.Err() == nil {
 			q.polls.WithLabelValues("receive").Inc()
 		}
-		return fmt.Errorf("receive: %w", err)
+		return nil, fmt.Errorf("receive: %w", err)
 	}
-	var done []types.DeleteMessageBatchRequestEntry
-	var failed error
-	for i, m := range out.Messages {
-		if err := q.in.take(ctx, []byte(aws.ToString(m.Body))); err != nil {
-			failed = errors.Join(failed, err)
-			continue // the others may still succeed; this one comes again
-		}
-		done = append(done, types.DeleteMessageBatchRequestEntry{Id: aws.String(fmt.Sprint(i)), ReceiptHandle: m.ReceiptHandle})
-	}
-	return errors.Join(failed, q.delete(ctx, done))
+	return out.Messages, nil
 }
 
 // delete removes what is done, even while stopping: else all of it comes again.
-func (q *SQS) delete(ctx context.Context, done []types.DeleteMessageBatchRequestEntry) error {
-	if len(done) == 0 {
+func (q *SQS) delete(ctx context.Context, messages ...types.Message) error {
+	if len(messages) == 0 {
 		return nil
+	}
+	var done []types.DeleteMessageBatchRequestEntry
+	for i, m := range messages {
+		done = append(done, types.DeleteMessageBatchRequestEntry{Id: aws.String(fmt.Sprint(i)), ReceiptHandle: m.ReceiptHandle})
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()

@@ -59,7 +59,7 @@ func (q *queue) ReceiveMessage(ctx context.Context, in *sqs.ReceiveMessageInput,
 	}
 	end := time.Now().Add(time.Duration(in.WaitTimeSeconds) * time.Second)
 	for {
-		if out := q.visible(int(in.MaxNumberOfMessages)); len(out) > 0 || !time.Now().Before(end) {
+		if out := q.visible(int(in.MaxNumberOfMessages), time.Duration(in.VisibilityTimeout)*time.Second); len(out) > 0 || !time.Now().Before(end) {
 			return &sqs.ReceiveMessageOutput{Messages: out}, nil
 		}
 		select {
@@ -70,7 +70,10 @@ func (q *queue) ReceiveMessage(ctx context.Context, in *sqs.ReceiveMessageInput,
 	}
 }
 
-func (q *queue) visible(n int) (out []types.Message) {
+func (q *queue) visible(n int, hide time.Duration) (out []types.Message) {
+	if hide == 0 {
+		hide = 30 * time.Second
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, r := range slices.Sorted(func(yield func(string) bool) {
@@ -81,7 +84,7 @@ func (q *queue) visible(n int) (out []types.Message) {
 		}
 	}) {
 		if len(out) < n && time.Now().After(q.hidden[r]) {
-			q.hidden[r] = time.Now().Add(30 * time.Second)
+			q.hidden[r] = time.Now().Add(hide)
 			out = append(out, types.Message{Body: aws.String(q.messages[r]), ReceiptHandle: aws.String(r)})
 		}
 	}
@@ -101,6 +104,19 @@ func (q *queue) DeleteMessageBatch(ctx context.Context, in *sqs.DeleteMessageBat
 		}
 	}
 	return &sqs.DeleteMessageBatchOutput{}, err
+}
+
+func (q *queue) ChangeMessageVisibility(ctx context.Context, in *sqs.ChangeMessageVisibilityInput, _ ...func(*sqs.Options)) (*sqs.ChangeMessageVisibilityOutput, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	apply, err := q.fault("hide")
+	if apply {
+		q.hidden[*in.ReceiptHandle] = time.Now().Add(time.Duration(in.VisibilityTimeout)*time.Second - 1)
+	}
+	return &sqs.ChangeMessageVisibilityOutput{}, err
 }
 
 func (q *queue) left() int {
@@ -127,11 +143,19 @@ func run(t *testing.T, s *events.SQS, d time.Duration) {
 func TestEachMessageHasItsOutcome(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newQueue(sample(t, "push"), sample(t, "scan"), []byte("{"), sample(t, "ec2"), sample(t, "delete"), sample(t, "sns"))
+		var mu sync.Mutex
 		var handled []registry.Op
 		var dead []string
 		s := events.NewSQS(events.Options{Client: q, QueueURL: "https://queue",
-			Handle: func(_ context.Context, c []registry.Change) error { handled = append(handled, c[0].Op); return nil },
+			Handle: func(_ context.Context, c []registry.Change) error {
+				mu.Lock()
+				defer mu.Unlock()
+				handled = append(handled, c[0].Op)
+				return nil
+			},
 			DeadLetter: func(_ context.Context, body []byte, reason error) error {
+				mu.Lock()
+				defer mu.Unlock()
 				if !errors.Is(reason, events.ErrMalformed) && !errors.Is(reason, events.ErrUnknown) {
 					t.Errorf("dead letter for %v", reason)
 				}
@@ -139,7 +163,9 @@ func TestEachMessageHasItsOutcome(t *testing.T) {
 				return nil
 			}})
 		run(t, s, time.Minute)
-		if d := cmp.Diff([]registry.Op{registry.Push, registry.Delete, registry.Push}, handled); d != "" {
+		slices.Sort(handled)
+		slices.Sort(dead)
+		if d := cmp.Diff([]registry.Op{registry.Push, registry.Push, registry.Delete}, handled); d != "" {
 			t.Errorf("handled (-want +got):\n%s", d)
 		}
 		if d := cmp.Diff([]string{"{", string(sample(t, "ec2"))}, dead); d != "" {
@@ -160,18 +186,19 @@ func TestFailedMessageComesAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for name, keep := range map[string]bool{"handle": false, "dead letter": true} {
 			q := newQueue(sample(t, "push"), sample(t, "delete"), []byte("{"))
+			var mu sync.Mutex
 			failures := 2
 			flaky := func(hit bool) error {
+				mu.Lock()
+				defer mu.Unlock()
 				if hit && failures > 0 {
 					failures--
 					return errors.New("disk full")
 				}
 				return nil
 			}
-			handled := 0
 			s := events.NewSQS(events.Options{Client: q,
 				Handle: func(_ context.Context, c []registry.Change) error {
-					handled++
 					return flaky(!keep && c[0].Op == registry.Push)
 				},
 				DeadLetter: func(context.Context, []byte, error) error { return flaky(keep) }})
@@ -244,8 +271,12 @@ func TestStopDeletesWhatIsDone(t *testing.T) {
 		q := newQueue(sample(t, "push"), sample(t, "delete"))
 		ctx, cancel := context.WithCancel(t.Context())
 		s := events.NewSQS(events.Options{Client: q, Handle: func(ctx context.Context, c []registry.Change) error {
-			defer cancel()
-			return ctx.Err() // the second finds the context ended
+			if c[0].Op == registry.Push {
+				cancel()
+				return nil
+			}
+			<-ctx.Done()
+			return ctx.Err()
 		}})
 		if err := s.Run(ctx); err != nil {
 			t.Error(err)
