@@ -146,6 +146,9 @@ func (c *checker) mirror(path string, m *Mirror) {
 	if m.Events.SQS != "" {
 		c.url(path+".events.sqs", m.Events.SQS, m.Source.Insecure)
 	}
+	if m.Events.Shared && m.Events.SQS == "" {
+		c.problem(path+".events.shared", "there is no sqs to share")
+	}
 	if m.Events.Webhook != nil {
 		c.webhook(path+".events.webhook", m.Events.Webhook)
 	}

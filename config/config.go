@@ -180,6 +180,10 @@ type Events struct {
 	// SQS is the URL of the queue that EventBridge's ECR events go to; no two mirrors share one. http:// needs a loopback
 	// host or source.insecure. Default: none.
 	SQS string `yaml:"sqs"`
+	// Shared has several replicas work off the queue: a message is hidden while its job works and deleted when that is done,
+	// so what a lost replica was at comes back for the others after a minute. It needs sqs:ChangeMessageVisibility. Without
+	// it a message is deleted once its job is in the queue file under cache.path, and is that replica's. Default: false.
+	Shared bool `yaml:"shared"`
 	// Webhook receives events by HTTP on the registry's listener: from an EventBridge API destination, which needs a public
 	// name with a certificate and cannot present one of its own (tls.clientCA), or notifications of Distribution if the
 	// source is not ECR. Default: none.

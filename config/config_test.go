@@ -57,7 +57,7 @@ func TestFull(t *testing.T) {
 			Replication: config.Replication{Rules: []rules.Rule{{Repositories: []string{"team/**", "base-*", "/lib-[0-9]+/"}, Exclude: []string{"team/tmp-*"},
 				Tags: []string{"v*", "stable", "semver:>=1.2 <3"}, ExcludeTags: []string{"*-dev"}}},
 				RulesFile: "testdata/replication.json", Destinations: "own", Sweep: 6 * time.Hour, Deletes: "ignore"},
-			Events: config.Events{SQS: "https://sqs.eu-central-1.amazonaws.com/111122223333/ecr-prod",
+			Events: config.Events{SQS: "https://sqs.eu-central-1.amazonaws.com/111122223333/ecr-prod", Shared: true,
 				Webhook: &config.Webhook{Path: "/events/west", TokenFile: "testdata/secrets/token"}},
 		}, {
 			Names: []string{"emulator:5010"},
@@ -170,6 +170,8 @@ func TestProblems(t *testing.T) {
 			"c.yaml:1: mirrors[0].destination.registry: the same registry as source\nc.yaml:1: mirrors[0].names: a.example.com is already that of mirrors[0].names"},
 		{"same queue", "mirrors:\n- {source: {registry: a.example.com}, events: {sqs: 'https://q/1'}}\n- {source: {registry: b.example.com}, events: {sqs: 'https://q/1'}}",
 			"c.yaml:3: mirrors[1].events.sqs: https://q/1 is already that of mirrors[0].events.sqs"},
+		{"shared nothing", "mirrors:\n- {source: {registry: a.example.com}, events: {shared: true}}",
+			"c.yaml:2: mirrors[0].events.shared: there is no sqs to share"},
 		{"same webhook", "mirrors:\n- {source: {registry: a.example.com}, events: {webhook: {path: /e, tokenFile: t}}}\n- {source: {registry: b.example.com}, events: {webhook: {path: /e, tokenFile: t}}}",
 			"c.yaml:3: mirrors[1].events.webhook.path: /e is already that of mirrors[0].events.webhook.path"},
 		{"another account's rules", "mirrors:\n- source: {registry: 444455556666.dkr.ecr.us-west-2.amazonaws.com}\n  destination: {registry: a.example.com}\n  replication: {rulesFile: testdata/replication.json}",

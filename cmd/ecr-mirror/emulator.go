@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -44,6 +45,7 @@ one line of JSON: where everything is, and the credentials of each account.`,
 type emulatorOptions struct {
 	listen, dir        string
 	registries, queues []string
+	clock              func() time.Time // nil: time.Now
 }
 
 // emulated says where everything is.
@@ -69,7 +71,7 @@ func (e emulated) print(w io.Writer) error { return json.NewEncoder(w).Encode(e)
 // policies in place. The caller closes it.
 func startEmulator(o emulatorOptions) (_ *ecrtest.Emulator, at emulated, err error) {
 	at.AccessKeyID, at.SecretAccessKey = map[string]string{}, map[string]string{}
-	emu, err := ecrtest.New(ecrtest.Options{Dir: o.dir, CrossAccount: true})
+	emu, err := ecrtest.New(ecrtest.Options{Dir: o.dir, Clock: o.clock, CrossAccount: true})
 	if err != nil {
 		return nil, at, err
 	}

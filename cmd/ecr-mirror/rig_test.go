@@ -47,10 +47,15 @@ func newRig(t *testing.T, extra string) *rig {
 // the rig's own.
 func newRigOf(t *testing.T, mirrors string, registries ...string) *rig {
 	t.Helper()
-	emu, at, err := startEmulator(emulatorOptions{
-		registries: append(registries, demoSourceAccount+"/"+demoSourceRegion, demoDestinationAccount+"/"+demoDestinationRegion),
-		queues:     []string{demoSourceAccount + "/" + demoSourceRegion + "/" + demoQueue},
-	})
+	return newRigWith(t, emulatorOptions{registries: registries}, mirrors)
+}
+
+// newRigWith is newRigOf with more options of the emulator.
+func newRigWith(t *testing.T, o emulatorOptions, mirrors string) *rig {
+	t.Helper()
+	o.registries = append(o.registries, demoSourceAccount+"/"+demoSourceRegion, demoDestinationAccount+"/"+demoDestinationRegion)
+	o.queues = []string{demoSourceAccount + "/" + demoSourceRegion + "/" + demoQueue}
+	emu, at, err := startEmulator(o)
 	if err != nil {
 		t.Fatal(err)
 	}

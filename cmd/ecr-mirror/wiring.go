@@ -97,8 +97,13 @@ func (w *wiring) connect(ctx context.Context, c *config.Mirror) error {
 
 // listenTo connects the sources of events.
 func (w *wiring) listenTo(ctx context.Context, m *mirror.Mirror, c *config.Mirror) error {
+	// It returns when the jobs are on disk, for then an event is acknowledged.
 	handle := func(ctx context.Context, changes []registry.Change) error {
-		return w.changed(ctx, m, c.Source.Host(), changes)
+		jobs, foreign := w.changed(m, c.Source.Host(), changes)
+		if err := w.queue.Put(ctx, jobs...); err != nil {
+			return err
+		}
+		return foreign
 	}
 	w.taker = handle
 	if c.Events.SQS != "" {
@@ -106,7 +111,18 @@ func (w *wiring) listenTo(ctx context.Context, m *mirror.Mirror, c *config.Mirro
 		if err != nil {
 			return err
 		}
-		q := events.NewSQS(events.Options{Client: client, QueueURL: c.Events.SQS, Logger: w.log, Handle: handle, DeadLetter: w.dead})
+		o := events.Options{Client: client, QueueURL: c.Events.SQS, Logger: w.log, Handle: handle, DeadLetter: w.dead}
+		if c.Events.Shared {
+			o.Shared = &events.Shared{Stalled: func() int { return w.queue.Stalled(w.name) }}
+			o.Handle = func(ctx context.Context, changes []registry.Change) error {
+				jobs, foreign := w.changed(m, c.Source.Host(), changes)
+				if err := w.lend(ctx, jobs); err != nil {
+					return err
+				}
+				return foreign
+			}
+		}
+		q := events.NewSQS(o)
 		w.metrics.MustRegister(q.Collectors()...)
 		w.event = &part{"events of " + w.name, q.Run}
 	}
@@ -143,12 +159,22 @@ func (w *wiring) missed(m mirror.Miss) error {
 	return err
 }
 
-// changed has the tags that moved at the source asked for anew, and writes down the jobs. It returns only when they are on
-// disk, for then the event is acknowledged. An event is a hint: what it says is never believed, only looked into. That of
-// another registry is ErrForeign.
-func (w *wiring) changed(ctx context.Context, m *mirror.Mirror, source string, changes []registry.Change) error {
-	var jobs []replicate.Job
-	var foreign error
+// lend returns when the jobs are done, or given up: until then the shared queue keeps them, for any replica.
+func (w *wiring) lend(ctx context.Context, jobs []replicate.Job) error {
+	var keys []replicate.Key
+	for i := range jobs {
+		jobs[i].Lent = true
+		keys = append(keys, jobs[i].Key)
+	}
+	if err := w.queue.Put(ctx, jobs...); err != nil {
+		return err
+	}
+	return w.queue.Settle(ctx, keys...)
+}
+
+// changed has the tags that moved at the source asked for anew, and returns the jobs. An event is a hint: what it says is
+// never believed, only looked into. That of another registry is ErrForeign.
+func (w *wiring) changed(m *mirror.Mirror, source string, changes []registry.Change) (jobs []replicate.Job, foreign error) {
 	for _, c := range changes {
 		if !sameRegistry(c.Registry, source) {
 			foreign = fmt.Errorf("registry %s, repository %s: %w", c.Registry, c.Repo, events.ErrForeign)
@@ -162,10 +188,7 @@ func (w *wiring) changed(ctx context.Context, m *mirror.Mirror, source string, c
 			jobs = append(jobs, j)
 		}
 	}
-	if err := w.queue.Put(ctx, jobs...); err != nil {
-		return err
-	}
-	return foreign
+	return jobs, foreign
 }
 
 // sameRegistry reports whether two hosts name one registry: an ECR registry has several (dual-stack, FIPS), and events name
