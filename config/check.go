@@ -8,9 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
-
-	"github.com/ecr-mirror/ecr-mirror/replicate/rules"
 )
 
 // checker says what is wrong with values that are well formed, and completes them.
@@ -172,44 +169,6 @@ func (c *checker) webhook(path string, w *Webhook) {
 
 // hookPath has nothing that a client or a proxy would write in another way.
 var hookPath = regexp.MustCompile(`^(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+$`)
-
-func (c *checker) replication(path string, m *Mirror) {
-	r := &m.Replication
-	if c.given(path) && m.Destination == nil {
-		c.problem(path, "there is no destination to replicate to")
-	}
-	c.oneOf(path+".destinations", r.Destinations, []string{"own"}, "all")
-	c.oneOf(path+".deletes", r.Deletes, []string{"ignore"}, "propagate")
-	if r.Sweep != 0 && r.Sweep < time.Minute {
-		c.problem(path+".sweep", "%v: want 0s (off) or at least 1m", r.Sweep)
-	}
-	globs, err := rules.New(r.Rules)
-	c.joined(path, err)
-	r.Set = globs
-	if r.RulesFile == "" {
-		return
-	}
-	c.path(&r.RulesFile)
-	at := path + ".rulesFile"
-	data, err := readFile(r.RulesFile)
-	if err != nil {
-		c.problem(at, "%v", err)
-		return
-	}
-	imported, account, err := rules.ParseECR(data)
-	if err != nil {
-		for _, line := range strings.Split(err.Error(), "\n") {
-			c.problem(at, "%s", line)
-		}
-		return
-	}
-	if account != "" && m.Source.Account != "" && account != m.Source.Account {
-		c.problem(at, "is of registry %s, but source is %s", account, m.Source.Account)
-	}
-	if r.Set = imported; len(r.Rules) > 0 {
-		r.Set = rules.Join(globs, imported)
-	}
-}
 
 // joined reports the problems that package rules found, each of which starts with its path under ours.
 func (c *checker) joined(path string, err error) {

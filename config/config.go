@@ -160,9 +160,13 @@ type Replication struct {
 	Rules []rules.Rule `yaml:"rules"`
 	// RulesFile is ECR's replicationConfiguration, as `aws ecr describe-registry` prints it. Default: none.
 	RulesFile string `yaml:"rulesFile"`
-	// Destinations is own: of rulesFile, the part that ends at this mirror's destination is run. Default, and the only
-	// choice in this version: own.
+	// Destinations is own: the part of the rules that ends at this mirror's destination is run; or all: every part, so that
+	// one mirror writes to several registries. Default: own.
 	Destinations string `yaml:"destinations"`
+	// Registries are further destinations, with how to reach them: in other partitions, with other credentials, or not ECR.
+	// Rules name them by host. One that only rulesFile names needs no entry: it is reached as the source is, with the
+	// process's own identity. Default: none.
+	Registries []Registry `yaml:"registries"`
 	// OnMiss copies what a pull had to take from the source, inside the rules. Default: true.
 	OnMiss bool `yaml:"onMiss"`
 	// Sweep is the time between comparisons of source and destination, which find what events lost and what was pushed before
@@ -171,7 +175,7 @@ type Replication struct {
 	// Deletes is ignore: what is deleted at the source stays. Default, and the only choice in this version: ignore.
 	Deletes string `yaml:"deletes"`
 
-	// Set is all of the rules, for every destination; the part to run is Set.At(Mirror.Own()).
+	// Set is all of the rules, for every destination; Mirror.Targets has the parts to run.
 	Set *rules.Set `yaml:"-"`
 }
 
@@ -215,10 +219,10 @@ func (m *Mirror) setDefaults() {
 		Replication: Replication{Destinations: "own", OnMiss: true, Deletes: "ignore"}}
 }
 
-// Own returns the mirror's destination as ECR's rules name it; the zero value if it is not ECR or absent.
+// Own returns the mirror's destination as rules name it; the zero value if it has none.
 func (m *Mirror) Own() rules.Destination {
-	if m.Destination == nil || !m.Destination.IsECR() {
+	if m.Destination == nil {
 		return rules.Destination{}
 	}
-	return rules.Destination{Region: m.Destination.Region, Account: m.Destination.Account}
+	return m.Destination.place()
 }

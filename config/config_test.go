@@ -72,7 +72,10 @@ func TestFull(t *testing.T) {
 			Destination: &config.Registry{Registry: "registry.example.com"},
 			Tags:        config.Tags{TTL: time.Minute, StaleFor: 24 * time.Hour, Authority: "source"},
 			Blobs:       "proxy",
-			Replication: config.Replication{Destinations: "own", OnMiss: true, Deletes: "ignore"},
+			Replication: config.Replication{Destinations: "all", OnMiss: true, Deletes: "ignore",
+				Registries: []config.Registry{{Registry: "777788889999.dkr.ecr.cn-north-1.amazonaws.com.cn", Profile: "china", Region: "cn-north-1", Account: "777788889999"}},
+				Rules: []rules.Rule{{Repositories: []string{"public/**"}, Destinations: []string{"own", "777788889999.dkr.ecr.cn-north-1.amazonaws.com.cn"},
+					Rename: &rules.Rename{From: "public/", To: "mirror/"}}}},
 		}, {
 			Names:       []string{"docker.io", "index.docker.io"},
 			Source:      config.Registry{Registry: "mirror.example.com", NS: "docker.io"},
@@ -88,19 +91,74 @@ func TestFull(t *testing.T) {
 	if got := got.Mirrors[0].Own(); got != own {
 		t.Errorf("own destination %v, want %v", got, own)
 	}
-	set := got.Mirrors[0].Replication.Set.At(own)
+	set := got.Mirrors[0].Targets()[0].Rules
 	for image, want := range map[string]bool{"team/a/b:v1": true, "team/tmp-1:v1": false, "team/a:dev": false, "lib-7:1.4.0": true, "lib-7:3.0.0": false, "lib-x:v1": false, "team/a:v1-dev": false, "prod/x:any": true, "other:v1": false} {
 		repo, tag, _ := strings.Cut(image, ":")
 		if set.Match(repo, tag) != want {
 			t.Errorf("match %s is %v, want %v", image, !want, want)
 		}
 	}
-	if m := got.Mirrors[2]; !m.Replication.Set.At(m.Own()).Match("any", "v1") {
-		t.Error("no rules: want everything")
+	for _, target := range got.Mirrors[2].Targets() {
+		if !target.Rules.Match("public/app", "v1") || target.Rules.Match("app", "v1") || target.Rules.There("public/app") != "mirror/app" {
+			t.Errorf("%s: not what its rule says", target.Registry.Host())
+		}
 	}
 	for i, want := range []bool{true, true, false} {
 		if got.Mirrors[i].Source.IsECR() != want {
 			t.Errorf("mirrors[%d].source is ECR: %v, want %v", i, !want, want)
+		}
+	}
+}
+
+// Where a mirror writes to: its own destination, those that it says how to reach, and those that follow from the source's host.
+func TestTargets(t *testing.T) {
+	for _, tc := range []struct{ name, mirror, want string }{
+		{"own", `
+  destination: {registry: 111122223333.dkr.ecr.eu-central-1.amazonaws.com}
+  replication: {rulesFile: testdata/replication.json}`, "111122223333.dkr.ecr.eu-central-1.amazonaws.com own"},
+		{"all", `
+  destination: {registry: 111122223333.dkr.ecr.eu-central-1.amazonaws.com}
+  replication: {destinations: all, rulesFile: testdata/replication.json}`,
+			"111122223333.dkr.ecr.eu-central-1.amazonaws.com own, 444455556666.dkr.ecr.ap-southeast-2.amazonaws.com"},
+		{"all but own", `
+  replication: {destinations: all, rulesFile: testdata/replication.json}`,
+			"111122223333.dkr.ecr.eu-central-1.amazonaws.com, 444455556666.dkr.ecr.ap-southeast-2.amazonaws.com"},
+		{"with credentials, in another partition, no ECR", `
+  destination: {registry: 111122223333.dkr.ecr.eu-central-1.amazonaws.com}
+  replication:
+    destinations: all
+    registries:
+    - {registry: 444455556666.dkr.ecr.ap-southeast-2.amazonaws.com, roleArn: "arn:aws:iam::444455556666:role/w"}
+    - {registry: 777788889999.dkr.ecr.cn-north-1.amazonaws.com.cn, profile: china}
+    - {registry: "http://127.0.0.1:5010"}
+    rulesFile: testdata/replication.json
+    rules:
+    - {repositories: [a], destinations: ["127.0.0.1:5010", own]}
+    - {repositories: [a], destinations: [777788889999.dkr.ecr.cn-north-1.amazonaws.com.cn]}`,
+			"111122223333.dkr.ecr.eu-central-1.amazonaws.com own, 127.0.0.1:5010, 777788889999.dkr.ecr.cn-north-1.amazonaws.com.cn china, " +
+				"444455556666.dkr.ecr.ap-southeast-2.amazonaws.com arn:aws:iam::444455556666:role/w"},
+		{"a registry that no rule names", `
+  destination: {registry: 111122223333.dkr.ecr.eu-central-1.amazonaws.com}
+  replication: {destinations: all, registries: [{registry: b.example.com}]}`, "111122223333.dkr.ecr.eu-central-1.amazonaws.com own"},
+	} {
+		c, err := config.Parse("c.yaml", []byte("mirrors:\n- source: {registry: 111122223333.dkr.ecr.us-west-2.amazonaws.com}"+tc.mirror), env(nil))
+		if err != nil {
+			t.Errorf("%s: %v", tc.name, err)
+			continue
+		}
+		var got []string
+		for _, target := range c.Mirrors[0].Targets() {
+			text := strings.TrimSpace(target.Registry.Host() + " " + target.Registry.RoleARN + target.Registry.Profile)
+			if target.Own {
+				text += " own"
+			}
+			if target.Registry.IsECR() && (target.Registry.Region == "" || target.Registry.Account == "") {
+				t.Errorf("%s: %s without region or account", tc.name, text)
+			}
+			got = append(got, text)
+		}
+		if diff := cmp.Diff(tc.want, strings.Join(got, ", ")); diff != "" {
+			t.Errorf("%s: targets (-want +got):\n%s", tc.name, diff)
 		}
 	}
 }
@@ -111,6 +169,9 @@ func TestMinimal(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := c.Mirrors[0]
+	if !m.Targets()[0].Rules.Match("any", "v1") {
+		t.Error("no rules: want everything")
+	}
 	want := []string{"127.0.0.1:5000", "127.0.0.1:5001", "/var/lib/ecr-mirror", "info", "text", m.Source.Host(), m.Destination.Host()}
 	if diff := cmp.Diff(want, append([]string{c.Listen, c.Admin, c.Cache.Path, c.Log.Level, c.Log.Format}, m.Names...)); diff != "" || c.Cache.Size != 0 {
 		t.Errorf("defaults, size %d (-want +got):\n%s", c.Cache.Size, diff)
@@ -194,6 +255,19 @@ c.yaml:1: mirrors[0].source.repositories.tags.aws:x: not a tag that AWS takes: 1
 			`c.yaml:1: mirrors[0].source.repositories.tags: want keys with values
 c.yaml:1: mirrors[0].source.rates: for ECR only, and a.example.com is not one of its hosts: say type: ecr if it is ECR
 c.yaml:1: mirrors[0].source.repositories: for ECR only, and a.example.com is not one of its hosts: say type: ecr if it is ECR`},
+		{"further destinations", "mirrors:\n- source: {registry: a.example.com}\n  destination: {registry: b.example.com}\n  replication:\n    destinations: all\n    registries: [{registry: a.example.com}, {registry: b.example.com}, {registry: c.example.com}, {registry: c.example.com}, {}]\n    rules: [{destinations: [own, b.example.com, c.example.com, d.example.com]}]",
+			`c.yaml:6: mirrors[0].replication.registries[0].registry: a.example.com is already the source
+c.yaml:6: mirrors[0].replication.registries[1].registry: b.example.com is already destination
+c.yaml:6: mirrors[0].replication.registries[3].registry: c.example.com is already mirrors[0].replication.registries[2]
+c.yaml:6: mirrors[0].replication.registries[4].registry: required
+c.yaml:7: mirrors[0].replication.rules[0].destinations[3]: "d.example.com" is no destination of the mirror`},
+		{"nowhere to go", "mirrors:\n- source: {registry: a.example.com}\n  replication: {destinations: all, registries: [{registry: c.example.com}], rules: [{destinations: [own]}, {repositories: [x]}]}",
+			`c.yaml:3: mirrors[0].replication.rules[0].destinations[0]: "own" is no destination of the mirror`},
+		{"nothing of its own", "mirrors:\n- source: {registry: a.example.com}\n  replication: {destinations: all, registries: [{registry: c.example.com}], rules: [{repositories: [x]}]}",
+			"c.yaml:3: mirrors[0].replication: without rules, and by a rule without destinations, images go to the mirror's own destination, and it has none"},
+		{"no way there", "mirrors:\n- source: {registry: a.example.com}\n  destination: {registry: b.example.com}\n  replication: {destinations: all, rulesFile: testdata/replication.json}",
+			"c.yaml:4: mirrors[0].replication: rules name 111122223333 in eu-central-1, and the source's host does not tell how to reach it: add it to registries\n" +
+				"c.yaml:4: mirrors[0].replication: rules name 444455556666 in ap-southeast-2, and the source's host does not tell how to reach it: add it to registries"},
 		{"rules file is a directory", "mirrors:\n- source: {registry: a.example.com}\n  destination: {registry: b.example.com}\n  replication: {rulesFile: testdata}",
 			"c.yaml:4: mirrors[0].replication.rulesFile: read testdata: not a regular file"},
 	} {

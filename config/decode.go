@@ -17,8 +17,6 @@ import (
 var later = []string{
 	"auth.ecr",
 	"mirrors[].replication.rules[].platforms",
-	"mirrors[].replication.rules[].rename",
-	"mirrors[].replication.rules[].destinations",
 }
 
 const notYet = "not supported by this version"

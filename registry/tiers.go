@@ -95,29 +95,3 @@ func (n *named) Open(ctx context.Context, o Object, r Range) (*Content, error) {
 	}
 	return c, err
 }
-
-// Rename asks r for repository to(repo) instead of repo: a mirror whose names differ from the upstream's.
-func Rename(r Reader, to func(repo string) string) Reader { return &renamed{r, to} }
-
-type renamed struct {
-	r  Reader
-	to func(string) string
-}
-
-func (n *renamed) Resolve(ctx context.Context, repo, tag string) (Descriptor, error) {
-	return n.r.Resolve(ctx, n.to(repo), tag)
-}
-
-func (n *renamed) Stat(ctx context.Context, o Object) (Descriptor, error) {
-	o.Repo = n.to(o.Repo)
-	return n.r.Stat(ctx, o)
-}
-
-func (n *renamed) Open(ctx context.Context, o Object, r Range) (*Content, error) {
-	o.Repo = n.to(o.Repo)
-	c, err := n.r.Open(ctx, o, r)
-	if err == nil {
-		c.From = n // further ranges must be renamed too
-	}
-	return c, err
-}

@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/ecr-mirror/ecr-mirror/registry"
 	"github.com/ecr-mirror/ecr-mirror/registry/mem"
 	"github.com/ecr-mirror/ecr-mirror/registry/registrytest"
@@ -154,30 +152,6 @@ func TestTiersDoubt(t *testing.T) {
 type notComparable struct {
 	registry.Reader
 	_ []int
-}
-
-func TestRename(t *testing.T) {
-	f := registrytest.NewFaulty(mem.New())
-	image := registrytest.Image(1, 10)
-	registrytest.Push(t, f, "up/app", "v1", image)
-	f.Forget()
-	r := registry.Rename(f, func(repo string) string { return "up/" + repo })
-	o := image.Objects("app")[1]
-	_, err1 := r.Resolve(t.Context(), "app", "v1")
-	_, err2 := r.Stat(t.Context(), o)
-	c, err3 := r.Open(t.Context(), o, registry.Whole)
-	if err := errors.Join(err1, err2, err3); err != nil {
-		t.Fatal(err)
-	}
-	_, err := c.From.Open(t.Context(), o, registry.Range{Offset: 2, Length: 3})
-	if err != nil {
-		t.Errorf("open from: %v", err)
-	}
-	hex := o.Digest.Encoded()[:6]
-	want := []string{"resolve up/app:v1", "stat blob up/app@" + hex, "open blob up/app@" + hex, "open blob up/app@" + hex + " 2+3"}
-	if diff := cmp.Diff(want, registrytest.Short(f.Calls())); diff != "" {
-		t.Errorf("calls (-want +got):\n%s", diff)
-	}
 }
 
 func TestLaneAndTrace(t *testing.T) {

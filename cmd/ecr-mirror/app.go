@@ -102,21 +102,15 @@ func assemble(ctx context.Context, cfg *config.Config, base *aws.Config, log *sl
 		if err := w.connect(ctx, m); err != nil {
 			return nil, fmt.Errorf("mirror %s: %w", w.name, err)
 		}
-		a.mirrors = append(a.mirrors, w.front)
-		for _, name := range m.Names {
-			purgers[name] = w.purge
-		}
+		a.mirrors = append(a.mirrors, w.fronts...)
+		maps.Copy(purgers, w.purge)
 		if w.jobs != nil {
 			jobs[w.name] = *w.jobs
 		}
-		if w.place != nil {
-			a.places = append(a.places, *w.place)
-		}
-		if w.sweep != nil {
-			a.compare = append(a.compare, w.sweep)
-		}
-		if w.sweep != nil && w.sweep.Interval > 0 {
-			timed = append(timed, w.sweep)
+		a.places = append(a.places, w.places...)
+		a.compare = append(a.compare, w.sweeps...)
+		if m.Replication.Sweep > 0 {
+			timed = append(timed, w.sweeps...)
 		}
 		maps.Copy(a.hooks, w.hooks)
 		a.letters.take[w.name] = w.taker

@@ -40,10 +40,15 @@ func explain(w io.Writer, cfg *config.Config) error {
 		destination, events := "nothing: cache only", []string{}
 		if m.Destination != nil {
 			destination = m.Destination.Host()
-			for _, d := range m.Replication.Set.All() {
-				if d != m.Own() && d.Region != "" {
-					destination += fmt.Sprintf("\n  not mine:    %s", d)
-				}
+		}
+		if m.Replication.Destinations == "own" {
+			for _, d := range m.Others() {
+				destination += fmt.Sprintf("\n  not mine:    %s", d)
+			}
+		}
+		for _, t := range m.Targets() {
+			if !t.Own {
+				destination += "\n  and:         " + t.Registry.Host()
 			}
 		}
 		if m.Events.SQS != "" {

@@ -99,7 +99,7 @@ func (r *rig) kill(repo, tag string) {
 	q := r.app.queue
 	r.destination.SetDown(true)
 	defer r.destination.SetDown(false)
-	key := replicate.Key{Mirror: demoSourceHost, Destination: destinationName, Repo: repo, Tag: tag}
+	key := replicate.Key{Mirror: demoSourceHost, Destination: ownName, Repo: repo, Tag: tag}
 	q.MaxAttempts, q.Patience = 1, 1
 	if err := q.Put(r.t.Context(), replicate.Job{Key: key, Lane: registry.LaneEvent}); err != nil {
 		r.t.Fatal(err)

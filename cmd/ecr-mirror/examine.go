@@ -69,7 +69,11 @@ func examine(ctx context.Context, at []place, queue *replicate.Queue, ref imageR
 func (p *place) examine(ctx context.Context, queue *replicate.Queue, ref imageRef) (entry, error) {
 	key := replicate.Key{Mirror: p.mirror, Destination: p.name, Repo: ref.repo, Tag: ref.tag, Digest: ref.digest}
 	e := entry{Job: key.ID(), Mirror: p.mirror, Destination: p.name, Repository: ref.repo, Tag: ref.tag}
-	check := presence.Check{Source: p.source, Destination: p.destination}
+	if p.rules.There(ref.repo) == "" {
+		e.State = stateUnwanted
+		return e, nil
+	}
+	check := presence.Check{Source: p.source, Destination: p.destination, Repo: p.rules.There}
 	var r presence.Report
 	if ref.tag != "" {
 		r = check.Tag(ctx, ref.repo, ref.tag)

@@ -18,6 +18,9 @@ import (
 	"github.com/ecr-mirror/ecr-mirror/replicate/rules"
 )
 
+// ownName names a mirror's own destination in the keys of its jobs; the others go by their hosts.
+const ownName = "destination"
+
 // place is one destination of one mirror, with the source that it is compared with.
 type place struct {
 	mirror      string   // the mirror's name in the keys of its jobs
@@ -25,7 +28,7 @@ type place struct {
 	name        string   // the destination's name in the keys of its jobs
 	source      upstream
 	destination upstream
-	rules       *rules.Set
+	rules       *rules.Part // that end there
 }
 
 // places returns every destination that cfg names. Nothing is asked of a registry.
@@ -33,18 +36,32 @@ func places(ctx context.Context, cfg *config.Config, base *aws.Config, limits *e
 	var all []place
 	for i := range cfg.Mirrors {
 		c := &cfg.Mirrors[i]
-		if c.Destination == nil {
-			continue
-		}
 		src, err := newUpstream(ctx, c.Source, base, limits, log)
 		if err != nil {
 			return nil, fmt.Errorf("mirror %s: source: %w", c.Names[0], err)
 		}
-		dst, err := newUpstream(ctx, *c.Destination, base, limits, log)
+		at, err := placesOf(ctx, c, src, base, limits, log)
 		if err != nil {
-			return nil, fmt.Errorf("mirror %s: destination: %w", c.Names[0], err)
+			return nil, fmt.Errorf("mirror %s: %w", c.Names[0], err)
 		}
-		all = append(all, place{c.Names[0], c.Names, destinationName, src, dst, c.Replication.Set.At(c.Own())})
+		all = append(all, at...)
+	}
+	return all, nil
+}
+
+// placesOf returns the destinations of the mirror c, its own first.
+func placesOf(ctx context.Context, c *config.Mirror, src upstream, base *aws.Config, limits *ecr.Limits, log *slog.Logger) ([]place, error) {
+	var all []place
+	for _, t := range c.Targets() {
+		name := t.Registry.Host()
+		if t.Own {
+			name = ownName
+		}
+		dst, err := newUpstream(ctx, t.Registry, base, limits, log)
+		if err != nil {
+			return nil, fmt.Errorf("destination %s: %w", t.Registry.Host(), err)
+		}
+		all = append(all, place{c.Names[0], c.Names, name, src, dst, t.Rules})
 	}
 	return all, nil
 }
@@ -52,7 +69,7 @@ func places(ctx context.Context, cfg *config.Config, base *aws.Config, limits *e
 // sweep compares the place's source with its destination.
 func (p *place) sweep(queue *replicate.Queue) *replicate.Sweep {
 	return &replicate.Sweep{Mirror: p.mirror, Destination: p.name, Source: p.source, Target: p.destination,
-		Wants: p.rules.Match, WantsRepo: p.rules.MatchRepo, Queue: queue}
+		Repo: p.rules.There, Wants: p.rules.Match, WantsRepo: p.rules.MatchRepo, Queue: queue}
 }
 
 // imageRef is REPO:TAG or REPO@DIGEST, with or without a registry that one of the mirrors has as a name.

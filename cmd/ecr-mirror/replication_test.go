@@ -2,12 +2,16 @@ package main
 
 import (
 	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/service/ecr"
 
 	"github.com/ecr-mirror/ecr-mirror/registry/registrytest"
+	"github.com/ecr-mirror/ecr-mirror/registry/remote"
 )
 
 // Repositories are created with the configured settings, and what this process writes keeps to the configured rate.
@@ -40,5 +44,112 @@ func TestRepositorySettingsAndRates(t *testing.T) {
 		&ecr.ListTagsForResourceInput{ResourceArn: repo.RepositoryArn})
 	if err != nil || len(tags.Tags) != 1 || *tags.Tags[0].Key != "owner" || *tags.Tags[0].Value != "mirror" {
 		t.Errorf("resource tags %v, %v", tags, err)
+	}
+}
+
+// elsewhere is the third registry of these tests, in a third region.
+const (
+	elsewhereRegion = "ap-southeast-2"
+	elsewhere       = demoDestinationAccount + "/" + elsewhereRegion
+	elsewhereHost   = demoDestinationAccount + ".dkr.ecr." + elsewhereRegion + ".amazonaws.com"
+)
+
+// at returns a registry of the rig as docker pull sees it.
+func (r *rig) at(account, region string) *remote.Registry {
+	r.t.Helper()
+	reg, err := remote.New(remote.Options{Registry: "http://" + r.emu.RegistryHost(account, region), Username: "AWS", Password: r.emu.Token(account, region)})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return reg
+}
+
+// One push reaches every region that ECR's rules and ours name, in two accounts, and its bytes leave the source once.
+func TestFanOut(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "replication.json")
+	must(t, os.WriteFile(file, fmt.Appendf(nil, `{"registryId": %q, "replicationConfiguration": {"rules": [{
+		"destinations": [{"region": %q, "registryId": %[3]q}, {"region": %q, "registryId": %[3]q}],
+		"repositoryFilters": [{"filter": "prod/", "filterType": "PREFIX_MATCH"}]}]}}`,
+		demoSourceAccount, demoDestinationRegion, demoDestinationAccount, elsewhereRegion), 0o600))
+	r := newRigOf(t, `
+- source:      {registry: $source, endpoint: $endpoint}
+  destination: {registry: $destination, endpoint: $endpoint}
+  events: {sqs: $queue}
+  replication:
+    destinations: all
+    registries: [{registry: `+elsewhereHost+`, endpoint: $endpoint}]
+    rulesFile: `+file+`
+    rules: [{repositories: [team/**], destinations: [`+elsewhereHost+`], rename: {from: team/, to: ours/}}]
+`, elsewhere)
+	third := r.at(demoDestinationAccount, elsewhereRegion)
+	names := func(reg *remote.Registry, repo string, img registrytest.Node) bool {
+		d, err := reg.Resolve(t.Context(), repo, "v1")
+		return err == nil && d.Digest == img.Desc.Digest
+	}
+	both, one, none := registrytest.Image(1, 1<<20), registrytest.Image(2, 1<<20), registrytest.Image(3, 1<<20)
+	for repo, img := range map[string]registrytest.Node{"prod/app": both, "team/app": one, "dev/app": none} {
+		must(t, r.source.CreateRepository(repo))
+		registrytest.Push(t, r.push, repo, "v1", img)
+	}
+	r.eventually("prod/app in both regions", func() bool { return names(r.arrives, "prod/app", both) && names(third, "prod/app", both) })
+	r.eventually("team/app in the third", func() bool { return names(third, "ours/app", one) })
+	r.eventually("an idle queue", func() bool { return r.app.queue.Pending().Waiting() == 0 })
+	if names(r.arrives, "team/app", one) || names(r.arrives, "ours/app", one) || names(third, "dev/app", none) || names(r.arrives, "dev/app", none) {
+		t.Error("what no rule sends there arrived")
+	}
+	for _, o := range both.Objects("prod/app") {
+		var sent int64
+		for _, read := range r.source.LayerReads(o.Digest) {
+			sent += read.Sent
+		}
+		if sent > 1<<20 {
+			t.Errorf("%d bytes of %v left the source for two destinations", sent, o)
+		}
+	}
+}
+
+// A repository that has another name at the destination is found there by pulls that use the source's name, and by pulls
+// that use the destination's host and name; one whose name there is another's is not taken for it.
+func TestRenamedAtTheDestination(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, `
+  events: {sqs: $queue}
+  replication: {rules: [{repositories: [team/**], rename: {from: team/, to: ""}}]}
+`)
+	img, other := registrytest.Image(1, 1<<20), registrytest.Image(2, 1<<20)
+	r.seed("app", "v1", other) // whose name at the destination is team/app's
+	must(t, r.source.CreateRepository("team/app"))
+	registrytest.Push(t, r.push, "team/app", "v1", img)
+	r.eventually("team/app:v1 at the destination as app:v1", func() bool { return r.replicated("app", "v1", img) })
+
+	r.source.SetUnreachable(true)
+	purge(t, r, "team/app")
+	if err := r.pulled("team/app", "v1"); err != nil {
+		t.Errorf("pull by the source's name while only the destination has it: %v", err)
+	}
+	if s := r.status("/v2/app/manifests/v1?ns=" + demoDestinationHost); s != http.StatusOK {
+		t.Errorf("pull by the destination's host and name: %d", s)
+	}
+	if s := r.status("/v2/team/app/manifests/v1?ns=" + demoDestinationHost); s == http.StatusOK {
+		t.Error("the destination's host serves the source's name")
+	}
+	if _, err := r.mirror.Resolve(t.Context(), "app", "v1"); err == nil {
+		t.Error("app:v1 was answered by the destination, where that is team/app")
+	}
+	r.source.SetUnreachable(false)
+	r.eventually("a pull of what is not replicated", func() bool { return r.pulled("app", "v1") == nil })
+}
+
+// purge has the mirror forget a repository.
+func purge(t *testing.T, r *rig, repo string) {
+	t.Helper()
+	res, err := http.Post("http://"+r.app.adminAddr.String()+"/purge?repository="+repo, "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	if res.StatusCode != http.StatusNoContent {
+		t.Fatalf("purge: %s", res.Status)
 	}
 }

@@ -53,7 +53,7 @@ func newRigOf(t *testing.T, mirrors string, registries ...string) *rig {
 // newRigWith is newRigOf with more options of the emulator.
 func newRigWith(t *testing.T, o emulatorOptions, mirrors string) *rig {
 	t.Helper()
-	o.registries = append(o.registries, demoSourceAccount+"/"+demoSourceRegion, demoDestinationAccount+"/"+demoDestinationRegion)
+	o.registries = append([]string{demoSourceAccount + "/" + demoSourceRegion, demoDestinationAccount + "/" + demoDestinationRegion}, o.registries...)
 	o.queues = []string{demoSourceAccount + "/" + demoSourceRegion + "/" + demoQueue}
 	emu, at, err := startEmulator(o)
 	if err != nil {

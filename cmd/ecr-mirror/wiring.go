@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -18,12 +19,8 @@ import (
 	"github.com/ecr-mirror/ecr-mirror/registry/serve"
 	"github.com/ecr-mirror/ecr-mirror/replicate"
 	"github.com/ecr-mirror/ecr-mirror/replicate/events"
-	"github.com/ecr-mirror/ecr-mirror/replicate/rules"
 	"github.com/ecr-mirror/ecr-mirror/storage"
 )
-
-// destinationName names a mirror's one destination in the keys of its jobs.
-const destinationName = "destination"
 
 // wiring connects the parts of one mirror. Its name is the namespace of its links and tags in the store and of its jobs: the
 // first of its names, which no other mirror has.
@@ -36,15 +33,14 @@ type wiring struct {
 	aws     *aws.Config // nil: the SDK's default chain
 	log     *slog.Logger
 
-	front serve.Mirror
-	purge purger
-	jobs  *replicate.Mirror       // nil: there is no destination
-	event *part                   // nil: no queue of events
-	hooks map[string]http.Handler // by path
-	taker events.Handle           // of the source's changes
-	sweep *replicate.Sweep        // nil: there is no destination
-	place *place                  // nil: there is no destination
-	rules *rules.Set              // those that end at the destination
+	fronts []serve.Mirror
+	purge  map[string]purger       // by the mirror's names
+	jobs   *replicate.Mirror       // nil: there is no destination
+	event  *part                   // nil: no queue of events
+	hooks  map[string]http.Handler // by path
+	taker  events.Handle           // of the source's changes
+	sweeps []*replicate.Sweep
+	places []place // what is replicated to
 }
 
 func (w *wiring) connect(ctx context.Context, c *config.Mirror) error {
@@ -54,45 +50,75 @@ func (w *wiring) connect(ctx context.Context, c *config.Mirror) error {
 	}
 	source := mirror.NewUpstream("source", src)
 	tiers := []registry.Reader{source}
-	w.rules = c.Replication.Set.At(c.Own())
+	if w.places, err = placesOf(ctx, c, src, w.aws, w.limits, w.log); err != nil {
+		return err
+	}
 	o := mirror.Options{
 		Name: w.name, Source: source, SourceLister: src, Tags: w.store.Tags(w.name),
 		TTL: c.Tags.TTL, StaleFor: c.Tags.StaleFor, Logger: w.log,
 		Local: func(obj registry.Object) bool { return w.store.Has(w.name, obj) },
 	}
 	if c.Destination != nil {
-		dst, err := newUpstream(ctx, *c.Destination, w.aws, w.limits, w.log)
-		if err != nil {
-			return fmt.Errorf("destination: %w", err)
-		}
-		destination := mirror.NewUpstream("destination", dst)
+		own := w.places[0]
+		destination := mirror.NewUpstream("destination", registry.Rename(own.destination, own.rules.There))
 		tiers = []registry.Reader{destination, source}
-		o.Destination, o.DestinationLister = destination, dst
+		o.Destination, o.DestinationLister = destination, registry.RenameLister(own.destination, own.rules.There)
 		if c.Tags.Authority == "destination" {
 			o.Authority = mirror.AuthorityDestination
 		}
 		if c.Replication.OnMiss {
 			o.Missed = w.missed
 		}
-		// The copier reads over the same store: what a pull brought, or is bringing, does not cross regions again.
-		w.jobs = &replicate.Mirror{Source: w.store.Over(w.name, source), Tags: source,
-			Destinations: map[string]replicate.Destination{destinationName: {Writer: dst, Reader: dst}}}
-		w.place = &place{w.name, c.Names, destinationName, src, dst, w.rules}
-		w.sweep = w.place.sweep(w.queue)
-		w.sweep.Interval = c.Replication.Sweep
 	}
+	w.replicate(c, source)
 	o.Objects = w.store.Over(w.name, registry.Tiers(tiers...))
 	m := mirror.New(o)
 	w.metrics.MustRegister(m.Collectors()...)
-	w.purge = func(repo, tag string) error {
+	w.serve(c, m)
+	return w.listenTo(ctx, m, c)
+}
+
+// serve says which hosts' pulls m answers. At the destination's host a repository has the name that it has there.
+func (w *wiring) serve(c *config.Mirror, m *mirror.Mirror) {
+	purge := func(repo, tag string) error {
 		err := m.Purge(repo, tag)
 		if tag == "" {
 			err = errors.Join(err, w.store.Purge(w.name, repo))
 		}
 		return err
 	}
-	w.front = serve.Mirror{Names: c.Names, Reader: m, Lister: m}
-	return w.listenTo(ctx, m, c)
+	w.purge = make(map[string]purger)
+	for _, name := range c.Names {
+		w.purge[name] = purge
+	}
+	w.fronts = []serve.Mirror{{Names: c.Names, Reader: m, Lister: m}}
+	if c.Destination == nil || !w.places[0].rules.Renames() || !slices.Contains(c.Names, c.Destination.Host()) {
+		return
+	}
+	here, host := w.places[0].rules.Here, c.Destination.Host()
+	w.fronts[0].Names = slices.DeleteFunc(slices.Clone(c.Names), func(name string) bool { return name == host })
+	w.purge[host] = func(there, tag string) error {
+		if repo := here(there); repo != "" {
+			return purge(repo, tag)
+		}
+		return nil
+	}
+	w.fronts = append(w.fronts, serve.Mirror{Names: []string{host}, Reader: registry.Rename(m, here), Lister: registry.RenameLister(m, here)})
+}
+
+// replicate connects what writes to the destinations. The copier reads over the store that pulls read over: what a pull
+// brought, or is bringing, does not cross regions again, nor does what goes to a second destination.
+func (w *wiring) replicate(c *config.Mirror, source registry.Reader) {
+	if len(w.places) == 0 {
+		return
+	}
+	w.jobs = &replicate.Mirror{Source: w.store.Over(w.name, source), Tags: source, Destinations: make(map[string]replicate.Destination)}
+	for _, p := range w.places {
+		w.jobs.Destinations[p.name] = replicate.Destination{Writer: p.destination, Reader: p.destination, Repo: p.rules.There}
+		sweep := p.sweep(w.queue)
+		sweep.Interval = c.Replication.Sweep
+		w.sweeps = append(w.sweeps, sweep)
+	}
 }
 
 // listenTo connects the sources of events.
@@ -143,16 +169,15 @@ func (w *wiring) dead(ctx context.Context, body []byte, reason error) error {
 	return w.queue.PutLetter(ctx, w.name, body, reason)
 }
 
-// missed writes the job down before the manifest is served: no later pull may report it again.
+// missed writes the jobs down before the manifest is served: no later pull may report it again.
 func (w *wiring) missed(m mirror.Miss) error {
-	if !w.rules.Match(m.Repo, m.Tag) {
-		return nil
+	var jobs []replicate.Job
+	for _, p := range w.places {
+		if j, ok := replicate.FromMiss(w.name, p.name, m.Repo, m.Tag, m.Descriptor.Digest, time.Now()); ok && p.rules.Match(m.Repo, m.Tag) {
+			jobs = append(jobs, j)
+		}
 	}
-	job, ok := replicate.FromMiss(w.name, destinationName, m.Repo, m.Tag, m.Descriptor.Digest, time.Now())
-	if !ok {
-		return nil
-	}
-	err := w.queue.Put(context.Background(), job)
+	err := w.queue.Put(context.Background(), jobs...)
 	if err != nil {
 		w.log.Error("a missed image is not replicated yet", "mirror", w.name, "repository", m.Repo, "tag", m.Tag, "error", err)
 	}
@@ -181,11 +206,10 @@ func (w *wiring) changed(m *mirror.Mirror, source string, changes []registry.Cha
 			continue
 		}
 		m.Invalidate(c.Repo, c.Tag)
-		if w.jobs == nil || !w.rules.Match(c.Repo, c.Tag) {
-			continue
-		}
-		if j, ok := replicate.FromChange(w.name, destinationName, c); ok {
-			jobs = append(jobs, j)
+		for _, p := range w.places {
+			if j, ok := replicate.FromChange(w.name, p.name, c); ok && p.rules.Match(c.Repo, c.Tag) {
+				jobs = append(jobs, j)
+			}
 		}
 	}
 	return jobs, foreign

@@ -52,8 +52,8 @@ var (
 
 func isRegexp(s string) bool { return len(s) > 2 && s[0] == '/' && s[len(s)-1] == '/' }
 
-func mustNew(t *rapid.T, rs []rules.Rule) *rules.Set {
-	s, err := rules.New(rs)
+func mustNew(t interface{ Fatal(...any) }, rs []rules.Rule) *rules.Set {
+	s, err := rules.New(rs, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,7 @@ func TestRulesAreTheUnionOfWhatTheySay(t *testing.T) {
 			}
 			want, wantRepo = want || inRepo && inTag, wantRepo || inRepo
 		}
-		s := mustNew(t, rs)
+		s := mustNew(t, rs).At(own)
 		if got := s.Match(repo, tag); got != want {
 			t.Fatalf("match %q %q: %v, want %v", repo, tag, got, want)
 		}
@@ -87,8 +87,8 @@ func TestRegexpSaysWhatItsGlobSays(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		glob, repo := genGlob.Draw(t, "glob"), genRepo.Draw(t, "repo")
 		r := strings.NewReplacer(`\*\*`, `.*`, `\*`, `[^/]*`, `\?`, `[^/]`).Replace(regexp.QuoteMeta(glob))
-		a := mustNew(t, []rules.Rule{{Repositories: []string{glob}}})
-		b := mustNew(t, []rules.Rule{{Repositories: []string{"/" + r + "/"}}})
+		a := mustNew(t, []rules.Rule{{Repositories: []string{glob}}}).At(own)
+		b := mustNew(t, []rules.Rule{{Repositories: []string{"/" + r + "/"}}}).At(own)
 		if a.Match(repo, "") != b.Match(repo, "") {
 			t.Fatalf("%q and /%s/ disagree about %q", glob, r, repo)
 		}
@@ -100,14 +100,51 @@ func TestJoinIsUnion(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := mustNew(t, genRules.Draw(t, "a")), mustNew(t, genRules.Draw(t, "b"))
 		repo, tag := genRepo.Draw(t, "repo"), genTag.Draw(t, "tag")
-		want := a.Match(repo, tag) || b.Match(repo, tag)
+		want := a.At(own).Match(repo, tag) || b.At(own).Match(repo, tag)
 		for _, s := range []*rules.Set{rules.Join(a, b), rules.Join(b, a), rules.Join(a, b, a)} {
-			if s.Match(repo, tag) != want {
+			if s.At(own).Match(repo, tag) != want {
 				t.Fatalf("join: %v, want %v", !want, want)
 			}
 		}
-		if !rules.Join(a, nil).Match(repo, tag) {
+		if !rules.Join(a, nil).At(own).Match(repo, tag) {
 			t.Fatal("joined with everything: not everything")
+		}
+	})
+}
+
+// Whatever the rules: what is wanted has a name at the destination that leads back to it, so no two meet there; and there is
+// no name that leads to a repository which goes elsewhere.
+func TestNamesAreOneToOne(t *testing.T) {
+	genPath := rapid.SampledFrom([]string{"", "a/", "b/", "a/b/", "a/a/"})
+	genRenaming := rapid.Custom(func(t *rapid.T) rules.Rule {
+		r := genRule.Draw(t, "rule")
+		if n := (rules.Rename{From: genPath.Draw(t, "from"), To: genPath.Draw(t, "to")}); n != (rules.Rename{}) {
+			r.Rename = &n
+		}
+		return r
+	})
+	rapid.Check(t, func(t *rapid.T) {
+		p := mustNew(t, rapid.SliceOfN(genRenaming, 1, 4).Draw(t, "rules")).At(own)
+		owners := make(map[string]string) // of names at the destination
+		for range 20 {
+			repo := genRepo.Draw(t, "repo")
+			there := p.There(repo)
+			if there == "" {
+				if p.MatchRepo(repo) || p.Match(repo, "a") {
+					t.Fatalf("%q is wanted and has no name there", repo)
+				}
+				continue
+			}
+			if p.Here(there) != repo {
+				t.Fatalf("%q is %q there, which is %q here", repo, there, p.Here(there))
+			}
+			if o, ok := owners[there]; ok && o != repo {
+				t.Fatalf("%q and %q are both %q there", o, repo, there)
+			}
+			owners[there] = repo
+			if here := p.Here(repo); here != "" && p.There(here) != repo { // repo as a name there
+				t.Fatalf("%q there is %q here, which is %q there", repo, here, p.There(here))
+			}
 		}
 	})
 }

@@ -36,6 +36,12 @@ type Rule struct {
 	// in the range, such as `semver:^1.2` or `semver:>=1.2 <3 || 4.0.1`; `1.2` or a date is no version.
 	Tags        []string `yaml:"tags"`
 	ExcludeTags []string `yaml:"excludeTags"` // but none of these; default: none
+	// Destinations are those of the mirror that it goes to, by host or own. Default: own.
+	Destinations []string `yaml:"destinations"`
+	// Rename replaces the beginning of repository names there. Of several rules that want a repository the first decides.
+	// Where two repositories would have one name, the one whose rule comes first has it, and the other is not copied.
+	// Default: names are the same.
+	Rename *Rename `yaml:"rename"`
 }
 
 // Set is a set of rules. nil and the zero value hold no rules of ours, which means everything, to the own destination. A
@@ -49,6 +55,7 @@ type Set struct {
 type rule struct {
 	in, out       patterns // repositories; no in: all
 	tags, notTags patterns
+	rename        Rename
 	destinations  []Destination
 }
 
@@ -64,9 +71,9 @@ func (r rule) wantsTag(tag string) bool {
 	return tag != "" && r.tags.match(tag) && !r.notTags.match(tag)
 }
 
-// New returns the set of rs; no rules mean everything. The error joins every problem, each of which starts with the rule's
-// place, as in "rules[1].tags[0]: ...".
-func New(rs []Rule) (*Set, error) {
+// New returns the set of rs; no rules mean everything. named are the destinations that rules may name; "own" is the mirror's,
+// if it has one. The error joins every problem, each of which starts with the rule's place, as in "rules[1].tags[0]: ...".
+func New(rs []Rule, named map[string]Destination) (*Set, error) {
 	s := &Set{explicit: len(rs) > 0}
 	var problems []error
 	for i, r := range rs {
@@ -80,13 +87,29 @@ func New(rs []Rule) (*Set, error) {
 			}
 			return ps
 		}
-		s.rules = append(s.rules, rule{
-			in:           read("repositories", r.Repositories, repoPattern),
-			out:          read("exclude", r.Exclude, repoPattern),
-			tags:         read("tags", r.Tags, tagPattern),
-			notTags:      read("excludeTags", r.ExcludeTags, tagPattern),
-			destinations: []Destination{{}},
-		})
+		compiled := rule{
+			in:      read("repositories", r.Repositories, repoPattern),
+			out:     read("exclude", r.Exclude, repoPattern),
+			tags:    read("tags", r.Tags, tagPattern),
+			notTags: read("excludeTags", r.ExcludeTags, tagPattern),
+		}
+		for j, name := range r.Destinations {
+			d, ok := named[name]
+			if !ok {
+				problems = append(problems, fmt.Errorf("rules[%d].destinations[%d]: %q is no destination of the mirror", i, j, name))
+			}
+			compiled.destinations = add(compiled.destinations, []Destination{d})
+		}
+		if len(r.Destinations) == 0 {
+			compiled.destinations = []Destination{{}}
+		}
+		if r.Rename != nil {
+			for _, err := range r.Rename.problems() {
+				problems = append(problems, fmt.Errorf("rules[%d].rename.%w", i, err))
+			}
+			compiled.rename = *r.Rename
+		}
+		s.rules = append(s.rules, compiled)
 	}
 	if len(problems) > 0 {
 		return nil, errors.Join(problems...)
@@ -94,7 +117,7 @@ func New(rs []Rule) (*Set, error) {
 	return s, nil
 }
 
-// Join returns the set of all rules of sets. A set that means everything makes the result everything.
+// Join returns the set of all rules of sets, in their order. A set that means everything makes the result everything.
 func Join(sets ...*Set) *Set {
 	all := &Set{explicit: true}
 	for _, s := range sets {
@@ -106,39 +129,7 @@ func Join(sets ...*Set) *Set {
 	return all
 }
 
-// Match reports whether any rule wants the image. tag is "" for an image without one.
-func (s *Set) Match(repo, tag string) bool { return len(s.Destinations(repo, tag)) > 0 }
-
-// Destinations returns where the image goes, each destination once, in the order of the rules.
-func (s *Set) Destinations(repo, tag string) []Destination {
-	if s == nil || !s.explicit {
-		return []Destination{{}}
-	}
-	var to []Destination
-	for _, r := range s.rules {
-		if r.wantsRepo(repo) && r.wantsTag(tag) {
-			to = add(to, r.destinations)
-		}
-	}
-	return to
-}
-
-// At returns the part of the rules that ends at own: the zero Destination or own itself by name.
-func (s *Set) At(own Destination) *Set {
-	if s == nil || !s.explicit {
-		return s
-	}
-	part := &Set{explicit: true}
-	for _, r := range s.rules {
-		if slices.Contains(r.destinations, Destination{}) || slices.Contains(r.destinations, own) {
-			r.destinations = []Destination{{}}
-			part.rules = append(part.rules, r)
-		}
-	}
-	return part
-}
-
-// All returns every destination that a rule names, each once: what At(own) leaves out is somebody else's.
+// All returns every destination that a rule names, each once, in the order of the rules.
 func (s *Set) All() []Destination {
 	if s == nil || !s.explicit {
 		return []Destination{{}}
@@ -148,6 +139,27 @@ func (s *Set) All() []Destination {
 		to = add(to, r.destinations)
 	}
 	return to
+}
+
+// Destinations returns where the image goes, in the order of All.
+func (s *Set) Destinations(repo, tag string) []Destination {
+	return slices.DeleteFunc(s.All(), func(d Destination) bool { return !s.At(d).Match(repo, tag) })
+}
+
+// At returns the part of the rules that ends at any of the names of one destination: the own one is also named by its zero
+// value.
+func (s *Set) At(names ...Destination) *Part {
+	if s == nil || !s.explicit {
+		return &Part{all: true}
+	}
+	p := &Part{}
+	for _, r := range s.rules {
+		if slices.ContainsFunc(r.destinations, func(d Destination) bool { return slices.Contains(names, d) }) {
+			p.rules = append(p.rules, r)
+			p.renames = p.renames || r.rename != (Rename{})
+		}
+	}
+	return p
 }
 
 func add(to, more []Destination) []Destination {

@@ -1,6 +1,7 @@
 package rules_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -60,21 +61,23 @@ func TestRules(t *testing.T) {
 		{"upper case tag", []rules.Rule{{Tags: []string{"RC-?"}}}, "app", "RC-1", true},
 		{"repository and tag", []rules.Rule{{Repositories: []string{"a"}, Tags: []string{"v1"}}}, "b", "v1", false},
 	} {
-		s, err := rules.New(tc.rules)
+		s, err := rules.New(tc.rules, nil)
 		if err != nil {
 			t.Errorf("%s: %v", tc.name, err)
 			continue
 		}
-		if got := s.Match(tc.repo, tc.tag); got != tc.want {
+		if got := s.At(own).Match(tc.repo, tc.tag); got != tc.want {
 			t.Errorf("%s: match %s:%s is %v, want %v", tc.name, tc.repo, tc.tag, got, tc.want)
 		}
 	}
 }
 
 func TestRulesProblems(t *testing.T) {
+	named := map[string]rules.Destination{"own": {}, "a.example.com": {Host: "a.example.com"}}
 	_, err := rules.New([]rules.Rule{{Repositories: []string{"ok", "Upper"}}, {Exclude: []string{""}, Tags: []string{"a/b", "[x]"}},
 		{Repositories: []string{"/(a/", "/((a{100}){100})/", "/(abcdefghij){999}/", strings.Repeat("a", 513)},
-			Tags: []string{"semver: one", "semver:" + strings.Repeat("1", 513)}, ExcludeTags: []string{"//"}}})
+			Tags: []string{"semver: one", "semver:" + strings.Repeat("1", 513)}, ExcludeTags: []string{"//"}},
+		{Destinations: []string{"own", "a.example.com", "b.example.com"}, Rename: &rules.Rename{From: "a", To: "/"}}, {Rename: &rules.Rename{}}}, named)
 	want := []string{
 		`rules[0].repositories[1]: pattern "Upper": empty or with a character that no name has`,
 		`rules[1].exclude[0]: pattern "": empty or with a character that no name has`,
@@ -87,6 +90,10 @@ func TestRulesProblems(t *testing.T) {
 		`rules[2].tags[0]: " one" is not a range of semantic versions`,
 		`rules[2].tags[1]: range of 513 bytes, more than 512`,
 		`rules[2].excludeTags[0]: pattern "//": empty or with a character that no name has`,
+		`rules[3].destinations[2]: "b.example.com" is no destination of the mirror`,
+		`rules[3].rename.from: "a" is not the beginning of a repository name that ends with a slash`,
+		`rules[3].rename.to: "/" is not the beginning of a repository name that ends with a slash`,
+		`rules[4].rename.from: neither from nor to`,
 	}
 	if diff := cmp.Diff(want, lines(err)); diff != "" {
 		t.Errorf("problems (-want +got):\n%s", diff)
@@ -154,16 +161,48 @@ func TestECR(t *testing.T) {
 	}
 }
 
+// More destinations, rules and filters than ECR itself admits (25, 10 and 100).
+func TestECRBeyondItsLimits(t *testing.T) {
+	var b strings.Builder
+	b.WriteString(`{"replicationConfiguration":{"rules":[`)
+	for i := range 40 {
+		fmt.Fprintf(&b, `%.*s{"destinations":[`, min(i, 1), ",")
+		for j := range 60 {
+			fmt.Fprintf(&b, `%.*s{"region":"region-%d","registryId":"%012d"}`, min(j, 1), ",", j, i)
+		}
+		b.WriteString(`],"repositoryFilters":[`)
+		for j := range 300 {
+			fmt.Fprintf(&b, `%.*s{"filter":"team-%d/%d/","filterType":"PREFIX_MATCH"}`, min(j, 1), ",", i, j)
+		}
+		b.WriteString(`]}`)
+	}
+	b.WriteString(`]}}`)
+	s, _, err := rules.ParseECR([]byte(b.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(s.All()); n != 40*60 {
+		t.Errorf("%d destinations", n)
+	}
+	last := rules.Destination{Region: "region-59", Account: "000000000039"}
+	if !s.At(last).Match("team-39/299/app", "v1") || s.At(last).Match("team-38/299/app", "v1") || s.At(last).Match("team-39/300/app", "v1") {
+		t.Error("the last filter of the last rule does not decide about the last destination")
+	}
+	if n := len(s.Destinations("team-7/0/x", "")); n != 60 {
+		t.Errorf("%d destinations of one rule's repository", n)
+	}
+}
+
 func TestECRForms(t *testing.T) {
 	const bare = `{"rules":[{"destinations":[{"region":"eu-west-1","registryId":"111122223333"}]}]}`
 	for name, text := range map[string]string{"bare": bare, "wrapped": `{"replicationConfiguration":` + bare + `}`} {
 		s, id, err := rules.ParseECR([]byte(text))
-		if err != nil || id != "" || !s.Match("app", "v1") {
+		if err != nil || id != "" || len(s.Destinations("app", "v1")) != 1 {
 			t.Errorf("%s: %q, %v, want a set for everything", name, id, err)
 		}
 	}
 	s, _, err := rules.ParseECR([]byte(`{"registryId":"111122223333","replicationConfiguration":{"rules":[]}}`))
-	if err != nil || s.Match("app", "v1") {
+	if err != nil || len(s.Destinations("app", "v1")) != 0 {
 		t.Errorf("no rules in ECR: %v, want nothing replicated", err)
 	}
 }
@@ -204,7 +243,7 @@ func TestECRProblems(t *testing.T) {
 }
 
 func TestJoin(t *testing.T) {
-	globs, err := rules.New([]rules.Rule{{Repositories: []string{"app"}}})
+	globs, err := rules.New([]rules.Rule{{Repositories: []string{"app"}}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,7 +254,7 @@ func TestJoin(t *testing.T) {
 	if got := rules.Join(globs, imported).Destinations("app", ""); len(got) != 3 || got[0] != own {
 		t.Errorf("destinations of both: %v, want the own first, then two", got)
 	}
-	if j := rules.Join(imported, nil); !j.Match("x", "") || len(j.All()) != 1 {
+	if j := rules.Join(imported, nil); !j.At(own).Match("x", "") || len(j.All()) != 1 {
 		t.Errorf("joined with everything: %v, want everything", j.All())
 	}
 	var none *rules.Set
@@ -237,11 +276,12 @@ func FuzzParseECR(f *testing.F) {
 			return
 		}
 		to := s.Destinations(repo, "")
-		if s.Match(repo, "v1") != (len(to) > 0) {
-			t.Fatal("match and destinations disagree")
+		if len(to) != len(s.Destinations(repo, "v1")) {
+			t.Fatal("a tag matters")
 		}
 		for _, d := range to {
-			if d.Region == "" || len(d.Account) != 12 || !s.At(d).Match(repo, "") {
+			p := s.At(d)
+			if d.Region == "" || len(d.Account) != 12 || !p.Match(repo, "") || !p.MatchRepo(repo) || p.There(repo) != repo {
 				t.Fatalf("destination %v of %q", d, repo)
 			}
 		}

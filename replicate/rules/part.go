@@ -1,0 +1,25 @@
+package rules
+
+import "slices"
+
+// Part is those of the rules that end at one destination. It is immutable and safe for concurrent use.
+type Part struct {
+	rules   []rule
+	all     bool // there are no rules: everything
+	renames bool // any rule does
+}
+
+// Match reports whether any rule wants the image. tag is "" for an image without one.
+func (p *Part) Match(repo, tag string) bool {
+	wants := func(r rule) bool { return r.wantsRepo(repo) && r.wantsTag(tag) }
+	return p.all || slices.ContainsFunc(p.rules, wants) && p.There(repo) != ""
+}
+
+// MatchRepo reports whether any rule wants images of the repository, whatever their tags: what need not be listed.
+func (p *Part) MatchRepo(repo string) bool {
+	wants := func(r rule) bool { return r.wantsRepo(repo) }
+	return p.all || slices.ContainsFunc(p.rules, wants) && p.There(repo) != ""
+}
+
+// Renames reports whether any name may differ at the destination.
+func (p *Part) Renames() bool { return p.renames }
