@@ -87,6 +87,8 @@ type Content struct {
 	Descriptor Descriptor // of the whole object; Size is always known
 	Range      Range      // what the body holds, clipped: Length is its true length
 	From       Reader     // the Reader that answered: further ranges of the object may go straight to it
+	// Host is the network host that sends the bytes, "" where there is none: how many reads run at once is bounded per host.
+	Host string
 	// Sequential is set when the upstream ignored a Range: the bytes before it were read and dropped, so asking for
 	// further ranges in parallel would read them again.
 	Sequential bool

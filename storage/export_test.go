@@ -4,3 +4,6 @@ import "os"
 
 // SetWrite has fills write through f: to fill the disk up.
 func (s *Store) SetWrite(f func(*os.File, []byte, int64) (int, error)) { s.write = f }
+
+// SetPublish has fills give complete files their final name through f.
+func (s *Store) SetPublish(f func(f *os.File, path string) error) { s.publish = f }

@@ -49,7 +49,7 @@ type fill struct {
 	// Written before ready is closed.
 	desc    registry.Descriptor
 	from    registry.Reader // the Reader that answered the starter
-	host    string          // its name
+	host    string          // that sent the first bytes
 	opening *stream         // the first answer
 	file    *fillFile       // under mu as well, for outstanding
 	item    *item           // pinned until the fill ends; guarded by Store.mu
@@ -144,13 +144,19 @@ func (f *fill) outstanding() int64 {
 }
 
 func (f *fill) run(ctx context.Context) {
-	err := f.start(ctx)
+	work, stop := context.WithCancel(ctx)
+	err := f.start(work)
 	if err == nil {
 		close(f.ready)
-		if err = f.transfer(ctx); err == nil {
+		if err = f.transfer(work, stop); err == nil {
 			err = f.verify()
 		}
 		f.syncing <- struct{}{} // no fsync runs from here on
+	}
+	stop()
+	f.streams.Wait()
+	if f.opening != nil {
+		f.opening.shut()
 	}
 	f.end(ctx, err)
 }
@@ -195,9 +201,6 @@ func (f *fill) bits() []byte {
 // end commits the fill or says why it failed, and takes it out of the store's map.
 func (f *fill) end(ctx context.Context, err error) {
 	s, result := f.s, "complete"
-	if f.opening != nil {
-		f.opening.shut()
-	}
 	wasReady := err == nil
 	select {
 	case <-f.ready:
@@ -287,8 +290,10 @@ func (f *fill) publish() error {
 	if err := durable.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	if err := durable.Publish(f.file.data, path); err != nil {
+	if err := f.s.publish(f.file.data, path); err != nil {
+		os.Remove(path) // it may stand there already, and nobody would know of it
 		return err
 	}
-	return os.Remove(f.s.fillName(f.digest) + ".map")
+	os.Remove(f.s.fillName(f.digest) + ".map") // one that stays goes at the next start
+	return nil
 }

@@ -240,9 +240,12 @@ func TestDeadUpstream(t *testing.T) {
 		const size = 3 << 20
 		up, _, o, body := upstream(t, size)
 		down := true
+		var mu sync.Mutex
 		var at []time.Duration
 		start := time.Now()
 		up.Before = func(c registrytest.Call) error {
+			mu.Lock()
+			defer mu.Unlock()
 			at = append(at, time.Since(start))
 			if c.N > 1 && down {
 				return registry.Errorf(registry.Unavailable, "no route to host")
@@ -264,10 +267,12 @@ func TestDeadUpstream(t *testing.T) {
 		if n := len(at); n < 6 || n > 9 || at[n-1] < time.Second || at[n-1] > 10*time.Second {
 			t.Errorf("upstream was asked at %v", at)
 		}
+		mu.Lock()
 		down = false
+		mu.Unlock()
 		up.Forget()
 		wantBytes(t, r, o, registry.Whole, body)
-		if n := asked(t, up.Calls(), 1<<20); n != size-1<<20 {
+		if n := asked(t, up.Calls(), 1<<20, size); n != size-1<<20 {
 			t.Errorf("upstream calls: %q", up.Calls())
 		}
 		s.Close()

@@ -115,7 +115,7 @@ func TestInterruptedFillContinues(t *testing.T) {
 		s := openStore(t, storage.Options{Path: dir})
 		wantBytes(t, s.Over("m", up), o, registry.Whole, body)
 		calls := up.Calls()
-		n, least := asked(t, calls, 0), int64(size-9<<20)
+		n, least := asked(t, calls, 0, size), int64(size-9<<20)
 		if n < least || !kill && n > least || kill && n > least+5<<20 { // killed: as far as the last fsync
 			t.Errorf("kill %v: asked for %d bytes: %q", kill, n, calls)
 		}
@@ -167,7 +167,7 @@ func TestDamagedFill(t *testing.T) {
 			if name == "data" {
 				calls = calls[1:] // what was missing
 			}
-			if n := asked(t, calls, 0); n != size {
+			if n := asked(t, calls, 0, size); n != size {
 				t.Errorf("upstream calls: %q", calls)
 			}
 		})

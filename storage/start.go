@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/ecr-mirror/ecr-mirror/registry"
@@ -11,7 +12,9 @@ import (
 
 const (
 	openPatience = 2 * time.Second        // a fill's first answer is asked for again for so long while a reader waits,
-	openDelay    = 200 * time.Millisecond // at first after
+	openPromise  = 8 * time.Second        // or for so long if upstream says when to come back,
+	openDelay    = 200 * time.Millisecond // at first after about
+	silence      = 4 * time.Second        // after which an upstream is asked beside the call that it does not answer
 	plainFor     = 10 * time.Minute       // an upstream that ignored a range is asked for whole blobs
 )
 
@@ -55,14 +58,10 @@ func (f *fill) start(ctx context.Context) error {
 	f.desc, f.from, f.opening = st.desc, f.starter.up, st
 	f.desc.Digest = f.digest
 	if st.content != nil {
-		f.single = st.content.Sequential || r.Length < 0
+		f.single, f.host = st.content.Sequential || r.Length < 0, st.content.Host
 		if st.content.From != nil {
 			f.from = st.content.From
 		}
-	}
-	f.host = fmt.Sprintf("%T", f.from)
-	if name, ok := f.from.(fmt.Stringer); ok {
-		f.host = name.String()
 	}
 	f.hash = f.digest.Algorithm().Hash()
 	if f.desc.Size == 0 { // no byte of it can be withheld: its readers end as soon as it is ready
@@ -111,26 +110,18 @@ func (f *fill) firstRange(bits []byte) (registry.Range, bool) {
 // ask opens r of o or, when no byte is missing, asks whether o is there. An upstream in passing trouble is asked again while
 // a reader waits.
 func (f *fill) ask(ctx context.Context, o registry.Object, r registry.Range, missing bool) (*stream, error) {
-	began, delay := time.Now(), openDelay
-	for {
-		f.mu.Lock()
-		lane := registry.WithLane(ctx, f.lane)
-		f.mu.Unlock()
-		st := &stream{f: f}
-		var err error
-		if missing {
-			err = st.open(lane, f.starter.up, o, r)
-		} else {
-			st.desc, err = f.starter.up.Stat(f.s.wary(lane, f.digest), o)
-		}
-		if err == nil {
+	for began, delay := time.Now(), openDelay; ; delay *= 2 {
+		st := f.askSilent(ctx, o, r, missing)
+		if st.err == nil {
 			return st, nil
 		}
-		wait := max(delay, retryAfter(err))
-		delay *= 2
-		if c := registry.ClassOf(err); c != registry.Throttled && c != registry.Unavailable || f.waiting.Load() == 0 ||
-			time.Since(began)+wait > openPatience {
-			return nil, err
+		wait, limit := delay/2+rand.N(delay), openPatience
+		if after := retryAfter(st.err); after > 0 {
+			wait, limit = after+rand.N(openDelay), openPromise
+		}
+		if c := registry.ClassOf(st.err); c != registry.Throttled && c != registry.Unavailable || f.waiting.Load() == 0 ||
+			time.Since(began)+wait > limit {
+			return nil, st.err
 		}
 		select {
 		case <-ctx.Done():
@@ -140,6 +131,53 @@ func (f *fill) ask(ctx context.Context, o registry.Object, r registry.Range, mis
 	}
 }
 
+// askSilent asks an upstream that says nothing once more, for a connection may be dead. The first good answer counts.
+func (f *fill) askSilent(ctx context.Context, o registry.Object, r registry.Range, missing bool) *stream {
+	f.mu.Lock()
+	ctx = registry.WithLane(ctx, f.lane)
+	f.mu.Unlock()
+	answers := make(chan *stream, 2)
+	var asked []*stream
+	ask := func() {
+		st := newStream(ctx, f, nil)
+		asked = append(asked, st)
+		f.streams.Go(func() {
+			if missing {
+				st.err = st.open(f.starter.up, o, r)
+			} else {
+				st.desc, st.err = f.starter.up.Stat(f.s.wary(st.ctx, f.digest), o)
+			}
+			answers <- st
+		})
+	}
+	ask()
+	again := time.NewTimer(silence)
+	defer again.Stop()
+	for answered := 0; ; {
+		select {
+		case <-again.C:
+			ask()
+		case st := <-answers:
+			if answered++; st.err != nil && answered < len(asked) {
+				continue // the other may still be lucky
+			}
+			for _, other := range asked {
+				if other != st {
+					other.cancel(nil)
+				}
+			}
+			if answered < len(asked) {
+				f.streams.Go(func() { (<-answers).shut() })
+			}
+			if st.err != nil {
+				st.shut()
+			}
+			return st
+		}
+	}
+}
+
+// retryAfter is how long err says to wait; 0 when it does not.
 func retryAfter(err error) time.Duration {
 	var e *registry.Error
 	if errors.As(err, &e) {

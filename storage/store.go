@@ -68,6 +68,7 @@ type Store struct {
 	slots    slots
 	buffers  sync.Pool // of *[]byte, chunk long
 	write    func(f *os.File, p []byte, at int64) (int, error)
+	publish  func(f *os.File, path string) error
 
 	mu        sync.Mutex // guards what follows
 	closed    bool
@@ -101,7 +102,8 @@ func open(o Options) (*Store, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Store{layout: layout{o.Path}, opts: o, log: o.Logger, fills: make(map[digest.Digest]*fill), write: (*os.File).WriteAt}
+	s := &Store{layout: layout{o.Path}, opts: o, log: o.Logger, fills: make(map[digest.Digest]*fill),
+		write: (*os.File).WriteAt, publish: durable.Publish}
 	s.buffers.New = func() any { b := make([]byte, chunk); return &b }
 	for _, dir := range []string{"blobs", "fills", "tmp"} {
 		if err := durable.MkdirAll(filepath.Join(o.Path, dir), 0o700); err != nil {

@@ -17,22 +17,29 @@ type stream struct {
 	epoch   int
 	retired bool // a successor may run
 
+	ctx    context.Context // until it is shut
+	cancel context.CancelCauseFunc
+
+	err     error // of opening, if it is the fill's first
 	desc    registry.Descriptor
 	content *registry.Content
-	cancel  context.CancelCauseFunc // of content
-	began   time.Time               // of the first byte
+	began   time.Time // of the first byte
 	gained  int64
 }
 
+func newStream(ctx context.Context, f *fill, r *run) *stream {
+	st := &stream{f: f, run: r}
+	st.ctx, st.cancel = context.WithCancelCause(ctx)
+	return st
+}
+
 // open asks up for r. The upstream bounds the wait for its answer.
-func (st *stream) open(ctx context.Context, up registry.Reader, o registry.Object, r registry.Range) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	c, err := up.Open(st.f.s.wary(ctx, o.Digest), o, r)
+func (st *stream) open(up registry.Reader, o registry.Object, r registry.Range) error {
+	c, err := up.Open(st.f.s.wary(st.ctx, o.Digest), o, r)
 	if err != nil {
-		cancel(nil)
 		return err
 	}
-	st.content, st.cancel, st.desc = c, cancel, c.Descriptor
+	st.content, st.desc = c, c.Descriptor
 	return nil
 }
 
@@ -40,13 +47,13 @@ func (st *stream) open(ctx context.Context, up registry.Reader, o registry.Objec
 func (st *stream) shut() {
 	if st.content != nil {
 		st.content.Close()
-		st.cancel(nil)
 		st.content = nil
 	}
+	st.cancel(nil)
 }
 
 // launch runs st, which has a slot. The caller holds mu.
-func (f *fill) launch(ctx context.Context, st *stream) {
+func (f *fill) launch(st *stream) {
 	f.active++
 	st.epoch = f.epoch
 	up, p := f.from, f.origin
@@ -55,9 +62,8 @@ func (f *fill) launch(ctx context.Context, st *stream) {
 		up = f.members[p].up
 	}
 	o := registry.Object{Repo: p.repo, Kind: p.kind, Digest: f.digest}
-	ctx = registry.WithLane(ctx, f.lane)
 	f.streams.Go(func() {
-		err := st.fetch(ctx, up, o)
+		err := st.fetch(up, o)
 		st.shut()
 		f.mu.Lock()
 		defer f.mu.Unlock()
@@ -81,10 +87,10 @@ func (f *fill) retire(st *stream) {
 }
 
 // fetch brings the run. A stream without a byte for StallTimeout is broken.
-func (st *stream) fetch(ctx context.Context, up registry.Reader, o registry.Object) error {
+func (st *stream) fetch(up registry.Reader, o registry.Object) error {
 	f, asked := st.f, time.Now()
 	if st.content == nil {
-		if err := st.open(ctx, up, o, registry.Range{Offset: st.run.at, Length: st.run.end - st.run.at}); err != nil {
+		if err := st.open(up, o, registry.Range{Offset: st.run.at, Length: st.run.end - st.run.at}); err != nil {
 			return err
 		}
 		if st.desc.Size != f.desc.Size {
@@ -96,9 +102,9 @@ func (st *stream) fetch(ctx context.Context, up registry.Reader, o registry.Obje
 			f.mu.Unlock()
 		}
 	}
-	timeout, cancel := f.s.opts.StallTimeout, st.cancel
+	timeout := f.s.opts.StallTimeout
 	stall := time.AfterFunc(timeout, func() {
-		cancel(registry.Errorf(registry.Unavailable, "no byte for %v", timeout))
+		st.cancel(registry.Errorf(registry.Unavailable, "no byte for %v", timeout))
 	})
 	defer stall.Stop()
 	buf := f.s.buffers.Get().(*[]byte)
@@ -110,20 +116,20 @@ func (st *stream) fetch(ctx context.Context, up registry.Reader, o registry.Obje
 		if n > 0 {
 			f.s.metrics.upstream.Add(float64(n))
 			if _, werr := f.s.write(f.file.data, (*buf)[:n], st.run.at); werr != nil {
-				return f.disk(fmt.Errorf("%w: %w", errDisk, werr))
+				return fmt.Errorf("%w: %w", errDisk, werr)
 			}
 			st.wrote((*buf)[:n], asked)
 		}
 		if st.run.at == st.run.end {
 			return nil
 		}
+		if st.ctx.Err() != nil {
+			return context.Cause(st.ctx)
+		}
 		if err == io.EOF {
 			return io.ErrUnexpectedEOF
 		} else if err != nil {
 			return err
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
 		}
 	}
 	return nil

@@ -51,25 +51,26 @@ func (r *retry) next(err error) (time.Duration, bool) {
 }
 
 // transfer has streams bring what is wanted into the file, and hashes it. When it returns, no stream runs.
-func (f *fill) transfer(ctx context.Context) error {
+func (f *fill) transfer(ctx context.Context, stop context.CancelFunc) error {
 	f.s.slots.enter(f.host)
 	defer f.s.slots.leave(f.host)
-	ctx, cancel := context.WithCancel(ctx)
 	f.mu.Lock()
 	if st := f.opening; st.run != nil {
 		f.s.slots.take(f.host, 0, f.lane)
-		f.launch(ctx, st)
+		f.launch(st)
 	}
-	f.spawn = func(r *run) { f.launch(ctx, &stream{f: f, run: r}) }
+	f.spawn = func(r *run) { f.launch(newStream(registry.WithLane(ctx, f.lane), f, r)) }
 	f.grow()
 	f.mu.Unlock()
 	err := f.watch(ctx)
 	f.mu.Lock()
 	f.over = true
 	f.mu.Unlock()
-	cancel()
+	stop()
 	f.streams.Wait()
-	f.opening = nil
+	if errors.Is(err, errDisk) {
+		err = f.disk(err)
+	}
 	return err
 }
 
@@ -184,9 +185,9 @@ func (f *fill) grow() {
 // broke is told that st ended with err, in mid-run. The caller holds mu.
 func (f *fill) broke(st *stream, err error) {
 	switch {
-	case f.failure != nil || f.over:
+	case f.failure != nil || f.over || f.s.ctx.Err() != nil:
 		return
-	case errors.Is(err, errDisk), errors.Is(err, errUncached), registry.ClassOf(err) == registry.Corrupt:
+	case errors.Is(err, errDisk), registry.ClassOf(err) == registry.Corrupt:
 		f.failure = err
 		return
 	case st.epoch < f.epoch: // the trouble is known
@@ -201,6 +202,9 @@ func (f *fill) broke(st *stream, err error) {
 		}
 		f.failure = fmt.Errorf("fill %s: upstream broke at byte %d of %d: %w", f.digest, at, f.desc.Size, err)
 		return
+	}
+	if f.retry.fruitless == 2 { // others are asked from here on: see launch
+		f.s.doubt(f.digest, f.from)
 	}
 	f.epoch++
 	f.paused = true

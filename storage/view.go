@@ -132,6 +132,7 @@ func (v *view) openBlob(ctx context.Context, o registry.Object, r registry.Range
 				return nil, err
 			}
 			started = true
+			f.waiting.Add(1) // the fill, which needs s.mu first, sees it
 		}
 		s.mu.Unlock()
 		if !started && !allowed && (f == nil || !f.member(p)) {
@@ -146,10 +147,12 @@ func (v *view) openBlob(ctx context.Context, o registry.Object, r registry.Range
 			s.flushSoon()
 			continue
 		}
-		if !f.join(ctx, p, v, r) {
+		if !started && !f.join(ctx, p, v, r) {
 			continue
 		}
-		f.waiting.Add(1)
+		if !started {
+			f.waiting.Add(1)
+		}
 		select {
 		case <-f.ready:
 		case <-ctx.Done():

@@ -102,7 +102,7 @@ func (r *Registry) getLayer(ctx context.Context, cancel context.CancelCauseFunc,
 		return nil, err
 	}
 	stall.Stop() // the body has its own
-	c.From = r
+	c.From, c.Host = r, resp.Request.URL.Host
 	body := &layerBody{ctx: ctx, cancel: cancel, body: resp.Body, left: c.Range.Length, stall: r.stall}
 	c.ReadCloser = body
 	if err := body.skip(skip); err != nil {

@@ -155,6 +155,7 @@ func (r *Registry) openBlob(ctx context.Context, o registry.Object, rng registry
 		resp.Body.Close()
 		return nil, err
 	}
+	c.Host = resp.Request.URL.Host
 	return c, nil
 }
 
