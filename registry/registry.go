@@ -104,6 +104,12 @@ type Spanner interface {
 	Span(ctx context.Context, max int64) (f *os.File, n int64, err error)
 }
 
+// Held is implemented by a Content's ReadCloser when all of the object is in memory and has been verified.
+type Held interface {
+	// Bytes returns the whole object, which nobody may change. It may be used after Close.
+	Bytes() []byte
+}
+
 // Lister lists what a repository holds. An iterator that fails yields its error last.
 type Lister interface {
 	// Tags yields the repository's tags in no particular order.

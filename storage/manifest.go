@@ -67,9 +67,19 @@ func content(d registry.Descriptor, b []byte, r registry.Range, from registry.Re
 	if !ok {
 		return nil, registry.Errorf(registry.Invalid, "open %s: range outside its %d bytes", d.Digest, d.Size)
 	}
-	return &registry.Content{Descriptor: d, Range: r, From: from,
-		ReadCloser: io.NopCloser(bytes.NewReader(b[r.Offset : r.Offset+r.Length]))}, nil
+	h := &held{whole: b}
+	h.Reset(b[r.Offset : r.Offset+r.Length])
+	return &registry.Content{Descriptor: d, Range: r, From: from, ReadCloser: h}, nil
 }
+
+// held is a verified manifest in memory. It implements registry.Held.
+type held struct {
+	bytes.Reader
+	whole []byte
+}
+
+func (h *held) Bytes() []byte { return h.whole }
+func (h *held) Close() error  { return nil }
 
 // localManifest returns the bytes of a manifest that is on the disk, verified, or nil.
 func (s *Store) localManifest(d digest.Digest) []byte {

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/opencontainers/go-digest"
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
@@ -26,6 +27,9 @@ const (
 	bucketFormat  = "format"  // "version" -> formatVersion
 	formatVersion = "1"
 )
+
+// recentLinks is how many objects have their links in memory, at some 400 bytes: an image pulled by many nodes is a few.
+const recentLinks = 4096
 
 // place is where an object is asked for: bytes are shared between places, the right to read them is not.
 type place struct {
@@ -71,6 +75,8 @@ type meta struct {
 	mu       sync.RWMutex
 	pending  batch // not yet given to a transaction
 	flushing batch // in the transaction that runs
+
+	recent *lru.Cache[digest.Digest, map[place]linkRow] // links last asked for; a map is never changed, and goes with any change
 }
 
 // openMeta opens or creates the file and takes its lock, waiting at most wait for another process to release it.
@@ -95,7 +101,9 @@ func openMeta(path string, wait time.Duration) (*meta, error) {
 		db.Close()
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	return &meta{db: db, pending: newBatch(), flushing: newBatch()}, nil
+	m := &meta{db: db, pending: newBatch(), flushing: newBatch()}
+	m.recent, _ = lru.New[digest.Digest, map[place]linkRow](recentLinks) // fails only for a size below 1
+	return m, nil
 }
 
 var errLocked = errors.New("locked: another process uses this directory")
@@ -114,9 +122,8 @@ func openDB(path string, wait time.Duration, readOnly bool) (*bbolt.DB, error) {
 func (m *meta) close() error { return errors.Join(m.flush(), m.db.Close()) }
 
 // get looks a row up in what is not yet written, and else in the file. It returns nil for none.
+// The caller holds mu, so that a flush does not end between the look at its batch and at the file.
 func (m *meta) get(bucket, key string, unwritten func(batch) (v []byte, known bool)) []byte {
-	m.mu.RLock()
-	defer m.mu.RUnlock() // held over the read of db, so that a flush does not end between the look at its batch and at db
 	for _, b := range []batch{m.pending, m.flushing} {
 		if v, known := unwritten(b); known {
 			return v
@@ -131,13 +138,25 @@ func (m *meta) get(bucket, key string, unwritten func(batch) (v []byte, known bo
 }
 
 func (m *meta) link(p place, d digest.Digest) (l linkRow, ok bool) {
+	m.mu.RLock()
+	defer m.mu.RUnlock() // until the answer is remembered: no change comes between
+	known, _ := m.recent.Get(d)
+	if l, ok = known[p]; ok {
+		return l, true
+	}
 	key := p.link(d)
 	v := m.get(bucketLinks, key, func(b batch) ([]byte, bool) {
 		c := b.objects[d]
 		v, known := c.links[key]
 		return v, known || c.dropped
 	})
-	return l, v != nil && json.Unmarshal(v, &l) == nil
+	if v == nil || json.Unmarshal(v, &l) != nil {
+		return linkRow{}, false
+	}
+	next := map[place]linkRow{p: l}
+	maps.Copy(next, known)
+	m.recent.Add(d, next)
+	return l, true
 }
 
 // putLink gives p the right to read an object that is on the disk, and counts as a use of it.
@@ -189,10 +208,17 @@ func (m *meta) drop(d digest.Digest) {
 func (m *meta) change(d digest.Digest, f func(*change)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.changeLocked(d, f)
+}
+
+func (m *meta) changeLocked(d digest.Digest, f func(*change)) {
+	m.recent.Remove(d)
 	m.pending.change(d, f)
 }
 
 func (m *meta) tag(key string) []byte {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
 	return m.get(bucketTags, key, func(b batch) ([]byte, bool) {
 		v, known := b.tags[key]
 		return v, known

@@ -41,7 +41,7 @@ func (m *meta) dropLinksOf(suffix string) error {
 	}
 	for _, key := range keys {
 		d, _, _ := strings.Cut(key, "\x00")
-		m.pending.change(digest.Digest(d), func(c *change) { c.link(key, nil) })
+		m.changeLocked(digest.Digest(d), func(c *change) { c.link(key, nil) })
 	}
 	return err
 }

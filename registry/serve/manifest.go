@@ -65,10 +65,11 @@ func read(ctx context.Context, r registry.Reader, o registry.Object, limit int64
 	return verified(c, o)
 }
 
-// verified reads all of c, which is o.
-func verified(c *registry.Content, o registry.Object) (registry.Descriptor, []byte, error) {
-	body, err := io.ReadAll(registry.Verify(c, o.Digest, c.Descriptor.Size))
-	if err != nil {
+// verified returns all of c, which is o.
+func verified(c *registry.Content, o registry.Object) (_ registry.Descriptor, body []byte, err error) {
+	if h, ok := c.ReadCloser.(registry.Held); ok {
+		body = h.Bytes()
+	} else if body, err = io.ReadAll(registry.Verify(c, o.Digest, c.Descriptor.Size)); err != nil {
 		return registry.Descriptor{}, nil, fmt.Errorf("read %v: %w", o, err)
 	}
 	d := c.Descriptor
