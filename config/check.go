@@ -15,6 +15,8 @@ type checker struct {
 	*decoder
 	dir    string          // where relative paths start
 	broken map[string]bool // what the decoder could not read: nothing is said of it or its parts again
+
+	openSaid bool // that anybody may pull; once is enough
 }
 
 func newChecker(d *decoder, dir string) *checker {
@@ -51,13 +53,8 @@ func (c *checker) config(cfg *Config) {
 		certificates = t.ClientCA != ""
 		c.path(&t.Cert, &t.Key, &t.ClientCA)
 	}
-	c.path(&cfg.Auth.HTPasswd, &cfg.Cache.Path)
-	if cfg.Auth.None && cfg.Auth.HTPasswd != "" {
-		c.problem("auth", "none and htpasswd exclude each other")
-	}
-	if !loopback(cfg.Listen) && !cfg.Auth.None && cfg.Auth.HTPasswd == "" && !certificates {
-		c.problem("listen", "%s is not loopback and clients need no credentials: set auth or tls.clientCA, or say auth: {none: true}", cfg.Listen)
-	}
+	c.path(&cfg.Cache.Path)
+	c.auth("auth", &cfg.Auth)
 	if cfg.Cache.Path == "" {
 		c.problem("cache.path", "empty")
 	}
@@ -72,6 +69,7 @@ func (c *checker) config(cfg *Config) {
 	for i := range cfg.Mirrors {
 		path := fmt.Sprintf("mirrors[%d]", i)
 		c.mirror(path, &cfg.Mirrors[i])
+		c.access(path, cfg, &cfg.Mirrors[i], certificates)
 		for j, name := range cfg.Mirrors[i].Names {
 			at := path + ".names"
 			if c.given(at) {
@@ -99,6 +97,40 @@ func (c *checker) limit(path string, total int, eachPath string, each *int) {
 	}
 	if *each < 1 || *each > total {
 		c.problem(eachPath, "%d: want 1 to %d", *each, total)
+	}
+}
+
+func (c *checker) auth(path string, a *Auth) {
+	c.path(&a.HTPasswd)
+	ways := 0
+	for _, given := range [...]bool{a.None, a.HTPasswd != "", a.ECR} {
+		if given {
+			ways++
+		}
+	}
+	if ways > 1 {
+		c.problem(path, "none, htpasswd and ecr exclude each other")
+	}
+	c.oneOf(path+".onOutage", a.OnOutage, []string{"", "deny", "known"})
+	if a.OnOutage != "" && !a.ECR {
+		c.problem(path+".onOutage", "is for ecr: true")
+	}
+}
+
+// access checks who may pull from a mirror, by its own auth or the top-level one.
+func (c *checker) access(path string, cfg *Config, m *Mirror, certificates bool) {
+	at := "auth"
+	if m.Auth != nil {
+		at = path + ".auth"
+		c.auth(at, m.Auth)
+	}
+	a := cfg.AuthOf(m)
+	if a.ECR && m.Source.Registry != "" && !m.Source.IsECR() && (m.Destination == nil || !m.Destination.IsECR()) {
+		c.problem(at+".ecr", "neither source nor destination of %s is ECR: nobody could tell whose token is good", path)
+	}
+	if !loopback(cfg.Listen) && a == (Auth{}) && !certificates && !c.openSaid {
+		c.openSaid = true
+		c.problem("listen", "%s is not loopback and clients need no credentials: set auth or tls.clientCA, or say auth: {none: true}", cfg.Listen)
 	}
 }
 

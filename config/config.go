@@ -24,7 +24,7 @@ type Config struct {
 	Admin string `yaml:"admin"`
 	// TLS serves the registry over HTTPS. Default: plain HTTP.
 	TLS *TLS `yaml:"tls"`
-	// Auth says who may pull. Default: anybody, which only a loopback listen allows.
+	// Auth says who may pull from mirrors that do not say so themselves. Default: anybody, which only a loopback listen allows.
 	Auth Auth `yaml:"auth"`
 	// Cache is the local store.
 	Cache Cache `yaml:"cache"`
@@ -44,12 +44,18 @@ type TLS struct {
 	ClientCA string `yaml:"clientCA"`
 }
 
-// Auth holds at most one of these.
+// Auth holds at most one of none, htpasswd and ecr. Client certificates (tls.clientCA) come on top of any.
 type Auth struct {
 	// None says in as many words that anybody who reaches the listener may pull. Default: false.
 	None bool `yaml:"none"`
 	// HTPasswd is a file of users and bcrypt hashes, as htpasswd -B writes it. Default: none.
 	HTPasswd string `yaml:"htpasswd"`
+	// ECR lets in whoever has an ECR token (user AWS) that may read the repository: the registry that the client names is
+	// asked, with that token, or the destination (without one, the source) if it names neither. Default: false.
+	ECR bool `yaml:"ecr"`
+	// OnOutage says what becomes of an ECR token while its registry cannot be asked. deny: it is refused once its last yes is
+	// five minutes old. known: it is good until it expires if it was good before. Default: deny.
+	OnOutage string `yaml:"onOutage"`
 }
 
 // Limits bound what clients can have at once. A request over a limit is answered 503, so that its client goes to its next
@@ -80,6 +86,8 @@ type Mirror struct {
 	Source Registry `yaml:"source"`
 	// Destination is where pulls are served from, and what is replicated to. Default: none, the mirror only caches.
 	Destination *Registry `yaml:"destination"`
+	// Auth says who may pull from this mirror. Default: what the top-level auth says.
+	Auth *Auth `yaml:"auth"`
 	// Tags says how long an answer about a tag lasts.
 	Tags Tags `yaml:"tags"`
 	// Blobs says how blobs reach the client. Default, and the only way in this version: proxy.
@@ -217,6 +225,14 @@ func (c *Config) setDefaults() {
 func (m *Mirror) setDefaults() {
 	*m = Mirror{Tags: Tags{TTL: time.Minute, StaleFor: 24 * time.Hour, Authority: "source"}, Blobs: "proxy",
 		Replication: Replication{Destinations: "own", OnMiss: true, Deletes: "ignore"}}
+}
+
+// AuthOf returns who may pull from m.
+func (c *Config) AuthOf(m *Mirror) Auth {
+	if m.Auth != nil {
+		return *m.Auth
+	}
+	return c.Auth
 }
 
 // Own returns the mirror's destination as rules name it; the zero value if it has none.

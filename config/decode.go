@@ -15,7 +15,6 @@ import (
 
 // later are keys that the design has and this version does not; [] stands for any index.
 var later = []string{
-	"auth.ecr",
 	"mirrors[].replication.rules[].platforms",
 }
 

@@ -64,7 +64,7 @@ func newApp(ctx context.Context, cfg *config.Config, base *aws.Config, log *slog
 			err = errors.Join(err, a.close())
 		}
 	}()
-	front, err := newFront(cfg, a.mirrors, log)
+	front, err := newFront(cfg, a.mirrors, a.metrics, log)
 	if err != nil {
 		return nil, err
 	}
@@ -148,16 +148,16 @@ func (r routes) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	r.front.ServeHTTP(w, req)
 }
 
-func newFront(cfg *config.Config, mirrors []serve.Mirror, log *slog.Logger) (*serve.Handler, error) {
-	o := serve.Options{Mirrors: mirrors, Logger: log, MaxConcurrent: cfg.Limits.Requests, MaxPerClient: cfg.Limits.RequestsPerClient}
-	if cfg.Auth.HTPasswd != "" {
-		auth, err := serve.NewHtpasswd(cfg.Auth.HTPasswd, log)
-		if err != nil {
-			return nil, err
+func newFront(cfg *config.Config, mirrors []serve.Mirror, metrics *prometheus.Registry, log *slog.Logger) (*serve.Handler, error) {
+	auths := authenticators{htpasswd: make(map[string]*serve.Htpasswd), metrics: metrics, log: log}
+	for i := range mirrors {
+		m := &cfg.Mirrors[i]
+		var err error
+		if mirrors[i].Auth, err = auths.of(cfg.AuthOf(m), m); err != nil {
+			return nil, fmt.Errorf("mirror %s: %w", m.Names[0], err)
 		}
-		o.Auth = auth
 	}
-	return serve.New(o), nil
+	return serve.New(serve.Options{Mirrors: mirrors, Logger: log, MaxConcurrent: cfg.Limits.Requests, MaxPerClient: cfg.Limits.RequestsPerClient}), nil
 }
 
 func (a *app) listen(cfg *config.Config, front, admin http.Handler) error {

@@ -25,6 +25,7 @@ type exchange struct {
 
 	req    wire.Request
 	mirror *Mirror
+	named  string // host by which the client named the mirror; "" if it did not
 	repo   string
 
 	status int

@@ -53,10 +53,10 @@ func NewHtpasswd(path string, logger *slog.Logger) (*Htpasswd, error) {
 }
 
 // Authenticate implements Authenticator. Every user may read everything.
-func (h *Htpasswd) Authenticate(r *http.Request, _, _ string) error {
-	user, password, ok := r.BasicAuth()
-	if !ok || user == "" && password == "" { // podman sends an empty pair when it has none
-		return unauthorized("authentication required")
+func (h *Htpasswd) Authenticate(r *http.Request, _ Access) error {
+	user, password, err := credential(r)
+	if err != nil {
+		return err
 	}
 	h.mu.Lock()
 	if err := h.reload(); err != nil {

@@ -1,6 +1,8 @@
 package serve_test
 
 import (
+	"encoding/base64"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -43,7 +45,7 @@ func TestHtpasswd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := newWorld(t, func(o *serve.Options) { o.Auth = auth })
+	w := newWorld(t, withAuth(auth))
 	basic := func(user, password string) []string {
 		r := httptest.NewRequest("GET", "/", nil)
 		r.SetBasicAuth(user, password)
@@ -124,18 +126,21 @@ func TestHtpasswdRefuses(t *testing.T) {
 func TestAuthenticator(t *testing.T) {
 	var asked []string
 	var answer error
-	w := newWorld(t, func(o *serve.Options) {
-		o.Auth = authFunc(func(_ *http.Request, mirror, repo string) error {
-			asked = append(asked, mirror+" "+repo)
-			return answer
-		})
-	})
+	w := newWorld(t, withAuth(&authFunc{func(_ *http.Request, a serve.Access) error {
+		asked = append(asked, fmt.Sprint(a.Endpoint, " ", a.Registry, " ", a.Repo, " ", a.Reference))
+		return answer
+	}}))
+	d := w.image.Desc.Digest.String()
 	w.do(t, "GET", "/v2/")
+	w.do(t, "GET", "/v2/?ns="+other)
 	w.do(t, "GET", "/v2/app/manifests/v1")
-	w.do(t, "GET", "/v2/app/manifests/v1?ns=mirror.example")
-	w.do(t, "GET", "/v2/"+other+"/only/second/manifests/v1")
+	w.do(t, "HEAD", "/v2/app/manifests/"+d+"?ns=Mirror.Example")
+	w.do(t, "GET", "/v2/"+other+"/only/second/blobs/"+d)
+	w.do(t, "GET", "/v2/"+source+"/app/tags/list?ns=mirror.example")
+	w.do(t, "GET", "/v2/app/referrers/"+d)
 	w.do(t, "GET", "/v2/app/manifests/v1?ns=unknown.example")
-	want := []string{source + " ", source + " app", source + " app", other + " only/second"}
+	want := []string{"base   ", "base " + other + "  ", "manifest  app v1", "manifest mirror.example app " + d, "blob " + other + " only/second " + d,
+		"tags mirror.example app ", "referrers  app " + d}
 	if d := cmp.Diff(want, asked); d != "" {
 		t.Error(d)
 	}
@@ -152,6 +157,43 @@ func TestAuthenticator(t *testing.T) {
 		a := w.do(t, "GET", "/v2/app/manifests/v1")
 		if a.status != c.status || (a.header.Get("Www-Authenticate") != "") != (c.status == 401) {
 			t.Errorf("%v: %d %v", c.err, a.status, a.header)
+		}
+	}
+}
+
+// Mirrors differ in whom they let in; a /v2/ that names none wants a credential if any does, and takes one that any takes.
+func TestAuthPerMirror(t *testing.T) {
+	auth := func(user string) *authFunc {
+		return &authFunc{func(r *http.Request, _ serve.Access) error {
+			if got, _, _ := r.BasicAuth(); got != user {
+				return registry.Errorf(registry.Denied, "not %s", user)
+			}
+			return nil
+		}}
+	}
+	for name, c := range map[string]struct {
+		first, second serve.Authenticator
+		want          string // statuses of: /v2/, /v2/ of each mirror, a manifest of each
+	}{
+		"nobody":          {nil, nil, "- 200 200 200 200 200; alice 200 200 200 200 200; bob 200 200 200 200 200"},
+		"the second only": {nil, auth("bob"), "- 401 200 401 200 401; alice 401 200 401 200 401; bob 200 200 200 200 200"},
+		"both":            {auth("alice"), auth("bob"), "- 401 401 401 401 401; alice 200 200 401 200 401; bob 200 401 200 401 200"},
+	} {
+		w := newWorld(t, func(o *serve.Options) { o.Mirrors[0].Auth, o.Mirrors[1].Auth = c.first, c.second })
+		var got []string
+		for _, user := range []string{"-", "alice", "bob"} {
+			row := user
+			for _, path := range []string{"/v2/", "/v2/?ns=" + source, "/v2/?ns=" + other, "/v2/app/manifests/v1", "/v2/" + other + "/only/second/manifests/v1"} {
+				var h []string
+				if user != "-" {
+					h = []string{"Authorization", "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":x"))}
+				}
+				row += fmt.Sprint(" ", w.do(t, "GET", path, h...).status)
+			}
+			got = append(got, row)
+		}
+		if d := cmp.Diff(c.want, strings.Join(got, "; ")); d != "" {
+			t.Errorf("%s: %s", name, d)
 		}
 	}
 }

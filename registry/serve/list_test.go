@@ -139,7 +139,7 @@ func TestTrace(t *testing.T) {
 	var h *serve.Handler
 	w := newWorld(t, func(o *serve.Options) {
 		o.Mirrors[0].Reader = stale{o.Mirrors[0].Reader}
-		o.Auth = authFunc(func(r *http.Request, mirror, repo string) error { return nil })
+		withAuth(&authFunc{func(*http.Request, serve.Access) error { return nil }})(o)
 		h = serve.New(*o)
 	})
 	w.Config.Handler = h
@@ -169,8 +169,20 @@ func TestTrace(t *testing.T) {
 	}
 }
 
-type authFunc func(r *http.Request, mirror, repo string) error
+// authFunc is an Authenticator made of a function.
+type authFunc struct {
+	f func(r *http.Request, a serve.Access) error
+}
 
-func (f authFunc) Authenticate(r *http.Request, mirror, repo string) error { return f(r, mirror, repo) }
+func (a *authFunc) Authenticate(r *http.Request, access serve.Access) error { return a.f(r, access) }
+
+// withAuth has all mirrors ask one Authenticator.
+func withAuth(a serve.Authenticator) func(*serve.Options) {
+	return func(o *serve.Options) {
+		for i := range o.Mirrors {
+			o.Mirrors[i].Auth = a
+		}
+	}
+}
 
 var errDown = errors.New("down")

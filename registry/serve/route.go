@@ -7,43 +7,45 @@ import (
 	"github.com/ecr-mirror/ecr-mirror/registry/wire"
 )
 
-// route finds the mirror that a request is for and the repository in it. Clients name the upstream in three ways: the ns
+// route finds the mirror that a request is for, the host that the client named it by, and the repository in it. Clients name the upstream in three ways: the ns
 // parameter (containerd, Docker's containerd store), a path prefix /v2/HOST/<repo>/ (podman, CRI-O), both (BuildKit), or
 // not at all, which is the first mirror. Names are matched, never dialled; what is unknown is NotFound without any call.
 //
 // A first component that is not the name of a mirror is part of the repository's name, though it may look like a host:
 // ECR repositories such as docker.io/library/nginx are common. What cannot be a repository (it has a port) or can be nothing
 // but a registry (ECR's host pattern) is an unknown registry.
-func (h *Handler) route(r wire.Request) (*Mirror, string, error) {
-	var m *Mirror
+func (h *Handler) route(r wire.Request) (m *Mirror, named, repo string, err error) {
 	if len(h.opts.Mirrors) > 0 {
 		m = &h.opts.Mirrors[0]
 	}
 	if r.NS != "" {
 		if m = h.byName[r.NS]; m == nil {
-			return nil, "", unknownRegistry(r.NS)
+			return nil, "", "", unknownRegistry(r.NS)
 		}
 	}
 	if r.Endpoint == wire.Base || r.Name == "" {
-		return m, "", nil
+		return m, r.NS, "", nil
 	}
-	repo := r.Name
+	named, repo = r.NS, r.Name
 	host, rest := r.SplitHost()
-	switch named := h.byName[host]; {
+	switch prefixed := h.byName[host]; {
 	case host == "":
-	case named != nil && r.NS != "" && named != m:
+	case prefixed != nil && r.NS != "" && prefixed != m:
 		e := registry.Errorf(registry.Invalid, "ns %q and path prefix %q name two registries", r.NS, host)
 		e.Code = registry.CodeNameInvalid
-		return nil, "", e
-	case named != nil:
-		m, repo = named, rest
+		return nil, "", "", e
+	case prefixed != nil:
+		m, repo = prefixed, rest
+		if named == "" {
+			named = host
+		}
 	case strings.ContainsAny(host, ":[") || isECR(host):
-		return nil, "", unknownRegistry(host)
+		return nil, "", "", unknownRegistry(host)
 	}
 	if err := wire.CheckRepo(repo); err != nil {
-		return nil, "", err
+		return nil, "", "", err
 	}
-	return m, repo, nil
+	return m, named, repo, nil
 }
 
 func unknownRegistry(host string) error {

@@ -32,12 +32,12 @@ type Mirror struct {
 	Names  []string // registry hosts, with their port if they have one, whose pulls it answers; the first is where to push
 	Reader registry.Reader
 	Lister registry.Lister // nil: tags/list and referrers answer 405
+	Auth   Authenticator   // a pointer, which mirrors may share; nil: everybody may read everything
 }
 
 // Options are what New needs. Zero values work, with the defaults given.
 type Options struct {
 	Mirrors       []Mirror      // the first also answers requests that name no registry
-	Auth          Authenticator // nil: everybody may read everything
 	Logger        *slog.Logger  // nil: no access log
 	HeaderTimeout time.Duration // wait for an upstream's answer where the client has a next host: with ns or a Range; 2.5s
 	DirectTimeout time.Duration // the same for a direct reference, which has no next host; 10s
@@ -105,7 +105,7 @@ func (x *exchange) serve() (err error) {
 	if x.req, err = wire.Parse(x.r.URL); err != nil {
 		return err
 	}
-	x.mirror, x.repo, err = x.h.route(x.req)
+	x.mirror, x.named, x.repo, err = x.h.route(x.req)
 	if x.r.Method != http.MethodGet && x.r.Method != http.MethodHead || x.req.Endpoint == wire.Uploads || x.req.Endpoint == wire.Catalog {
 		x.w.Header().Set("Allow", "GET, HEAD")
 		return x.unsupported()
@@ -113,14 +113,8 @@ func (x *exchange) serve() (err error) {
 	if err != nil {
 		return err
 	}
-	if x.h.opts.Auth != nil {
-		name := ""
-		if x.mirror != nil && len(x.mirror.Names) > 0 {
-			name = x.mirror.Names[0]
-		}
-		if err := x.h.opts.Auth.Authenticate(x.r, name, x.repo); err != nil {
-			return x.refuse(err)
-		}
+	if err := x.authenticate(); err != nil {
+		return x.refuse(err)
 	}
 	if x.req.Endpoint == wire.Base {
 		return x.write("application/json", []byte("{}"))
