@@ -171,7 +171,10 @@ func (c *checker) mirror(path string, m *Mirror) {
 	if m.Tags.StaleFor == 0 {
 		m.Tags.StaleFor = -1
 	}
-	c.oneOf(path+".blobs", m.Blobs, []string{"proxy"}, "redirect")
+	c.oneOf(path+".blobs", m.Blobs, []string{"proxy", "redirect"})
+	if m.Blobs == "redirect" && (m.Destination == nil || m.Destination.Registry != "" && !m.Destination.IsECR()) {
+		c.problem(path+".blobs", "redirect, but there is no ECR destination to redirect to")
+	}
 	if m.Events.SQS != "" {
 		c.url(path+".events.sqs", m.Events.SQS, m.Source.Insecure)
 	}

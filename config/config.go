@@ -90,7 +90,10 @@ type Mirror struct {
 	Auth *Auth `yaml:"auth"`
 	// Tags says how long an answer about a tag lasts.
 	Tags Tags `yaml:"tags"`
-	// Blobs says how blobs reach the client. Default, and the only way in this version: proxy.
+	// Blobs says how blobs reach the client. proxy: from here. redirect: by a 307 to the destination's presigned URL (for an
+	// hour good for whoever has it) if the destination, which has to be ECR, has the blob, and from here if not, or if the
+	// request came over plain HTTP from another host or has headers that clients carry to where they are sent. It undoes a
+	// private network path. Default: proxy.
 	Blobs string `yaml:"blobs"`
 	// Replication says what is copied to the destination.
 	Replication Replication `yaml:"replication"`

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"iter"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -64,6 +65,21 @@ func (n *renamedLister) Referrers(ctx context.Context, repo string, d digest.Dig
 		return func(yield func(Descriptor, error) bool) { yield(Descriptor{}, err) }
 	}
 	return n.l.Referrers(ctx, there, d, artifactType)
+}
+
+// RenameLocator is Rename for a Locator.
+func RenameLocator(l Locator, to func(repo string) string) Locator { return &renamedLocator{l, to} }
+
+type renamedLocator struct {
+	l  Locator
+	to func(string) string
+}
+
+func (n *renamedLocator) Locate(ctx context.Context, o Object) (_ string, _ time.Time, err error) {
+	if o.Repo, err = name(n.to, o.Repo); err != nil {
+		return "", time.Time{}, err
+	}
+	return n.l.Locate(ctx, o)
 }
 
 func name(to func(string) string, repo string) (string, error) {

@@ -1,8 +1,10 @@
 package registry_test
 
 import (
+	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -73,5 +75,24 @@ func TestRenameLister(t *testing.T) {
 	}
 	for _, err := range l.Referrers(t.Context(), "app", image.Desc.Digest, "") {
 		t.Errorf("referrers: %v", err)
+	}
+}
+
+// located is a Locator that tells what it was asked for.
+type located struct{}
+
+func (located) Locate(_ context.Context, o registry.Object) (string, time.Time, error) {
+	return "https://layers.example/" + o.Repo, time.Time{}, nil
+}
+
+func TestRenameLocator(t *testing.T) {
+	l := registry.RenameLocator(located{}, func(repo string) string { return map[string]string{"app": "up/app"}[repo] })
+	o := registrytest.Image(1, 10).Objects("app")[0]
+	if url, _, err := l.Locate(t.Context(), o); url != "https://layers.example/up/app" || err != nil {
+		t.Errorf("%s, %v", url, err)
+	}
+	o.Repo = "other"
+	if url, _, err := l.Locate(t.Context(), o); url != "" || registry.CodeOf(err) != registry.CodeNameUnknown {
+		t.Errorf("%s, %v", url, err)
 	}
 }

@@ -18,7 +18,6 @@ import (
 
 	"github.com/ecr-mirror/ecr-mirror/config"
 	"github.com/ecr-mirror/ecr-mirror/registry/ecr"
-	"github.com/ecr-mirror/ecr-mirror/registry/serve"
 	"github.com/ecr-mirror/ecr-mirror/replicate"
 	"github.com/ecr-mirror/ecr-mirror/replicate/events"
 	"github.com/ecr-mirror/ecr-mirror/storage"
@@ -41,7 +40,7 @@ type app struct {
 	sweeps  []part
 	compare []*replicate.Sweep // all there are, running or not
 	places  []place
-	mirrors []serve.Mirror
+	fronts  []front
 	hooks   map[string]http.Handler // of the registry's listener, by path
 	pages   map[string]http.Handler // of the admin listener, by pattern
 	letters *deadLetters
@@ -64,7 +63,7 @@ func newApp(ctx context.Context, cfg *config.Config, base *aws.Config, log *slog
 			err = errors.Join(err, a.close())
 		}
 	}()
-	front, err := newFront(cfg, a.mirrors, a.metrics, log)
+	front, err := newFront(cfg.Limits, a.fronts, a.metrics, log)
 	if err != nil {
 		return nil, err
 	}
@@ -99,10 +98,10 @@ func assemble(ctx context.Context, cfg *config.Config, base *aws.Config, log *sl
 	for i := range cfg.Mirrors {
 		m := &cfg.Mirrors[i]
 		w := wiring{name: m.Names[0], store: a.store, queue: a.queue, limits: limits, metrics: metrics, aws: base, log: log}
-		if err := w.connect(ctx, m); err != nil {
+		if err := w.connect(ctx, cfg, m); err != nil {
 			return nil, fmt.Errorf("mirror %s: %w", w.name, err)
 		}
-		a.mirrors = append(a.mirrors, w.fronts...)
+		a.fronts = append(a.fronts, w.fronts...)
 		maps.Copy(purgers, w.purge)
 		if w.jobs != nil {
 			jobs[w.name] = *w.jobs
@@ -146,18 +145,6 @@ func (r routes) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	r.front.ServeHTTP(w, req)
-}
-
-func newFront(cfg *config.Config, mirrors []serve.Mirror, metrics *prometheus.Registry, log *slog.Logger) (*serve.Handler, error) {
-	auths := authenticators{htpasswd: make(map[string]*serve.Htpasswd), metrics: metrics, log: log}
-	for i := range mirrors {
-		m := &cfg.Mirrors[i]
-		var err error
-		if mirrors[i].Auth, err = auths.of(cfg.AuthOf(m), m); err != nil {
-			return nil, fmt.Errorf("mirror %s: %w", m.Names[0], err)
-		}
-	}
-	return serve.New(serve.Options{Mirrors: mirrors, Logger: log, MaxConcurrent: cfg.Limits.Requests, MaxPerClient: cfg.Limits.RequestsPerClient}), nil
 }
 
 func (a *app) listen(cfg *config.Config, front, admin http.Handler) error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -129,4 +130,39 @@ func TestECRTokens(t *testing.T) {
 			t.Errorf("%d, want 403", got)
 		}
 	})
+}
+
+// With blobs: redirect the layer comes from the destination's own store once it is there, and through the mirror before.
+func TestRedirectToDestination(t *testing.T) {
+	r := newRig(t, "  blobs: redirect\n")
+	img := registrytest.Image(1, 300<<10)
+	r.seed("app", "v1", img)
+	layer := img.Blobs[1].Desc.Digest
+	var redirects []string
+	client := &http.Client{CheckRedirect: func(req *http.Request, _ []*http.Request) error {
+		redirects = append(redirects, req.URL.Host)
+		return nil
+	}}
+	pull := func() {
+		t.Helper()
+		res, err := client.Get(r.url + "/v2/app/blobs/" + layer.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		body, err := io.ReadAll(res.Body)
+		if err != nil || !bytes.Equal(body, img.Blobs[1].Body) {
+			t.Errorf("%d: %d bytes, %v", res.StatusCode, len(body), err)
+		}
+	}
+	if pull(); len(redirects) != 0 {
+		t.Errorf("cold: sent to %v", redirects)
+	}
+	if err := r.pulled("app", "v1"); err != nil {
+		t.Fatal(err)
+	}
+	r.eventually("app:v1 at the destination", func() bool { return r.replicated("app", "v1", img) })
+	if pull(); len(redirects) != 1 || redirects[0] != strings.TrimPrefix(r.emu.LayerURL(), "http://") {
+		t.Errorf("warm: sent to %v, want %s", redirects, r.emu.LayerURL())
+	}
 }

@@ -39,7 +39,9 @@ func TestPurge(t *testing.T) {
 			t.Errorf("purge %s: %d, want %d", query, res.StatusCode, status)
 		}
 	}
-	want("/v2/app/manifests/v1", 200)
+	r.eventually("a pull in the outage", func() bool { // a blob is local a little after its last byte
+		return r.status("/v2/app/manifests/v1") == 200 && r.status("/v2/other/manifests/v1") == 200
+	})
 	purge("registry=other.example.com&repository=app", 404)
 	purge("repository=", 400)
 	purge("repository=../app", 400)

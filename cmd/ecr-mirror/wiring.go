@@ -2,11 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -16,7 +14,6 @@ import (
 	"github.com/ecr-mirror/ecr-mirror/registry"
 	"github.com/ecr-mirror/ecr-mirror/registry/ecr"
 	"github.com/ecr-mirror/ecr-mirror/registry/mirror"
-	"github.com/ecr-mirror/ecr-mirror/registry/serve"
 	"github.com/ecr-mirror/ecr-mirror/replicate"
 	"github.com/ecr-mirror/ecr-mirror/replicate/events"
 	"github.com/ecr-mirror/ecr-mirror/storage"
@@ -33,7 +30,7 @@ type wiring struct {
 	aws     *aws.Config // nil: the SDK's default chain
 	log     *slog.Logger
 
-	fronts []serve.Mirror
+	fronts []front
 	purge  map[string]purger       // by the mirror's names
 	jobs   *replicate.Mirror       // nil: there is no destination
 	event  *part                   // nil: no queue of events
@@ -43,7 +40,7 @@ type wiring struct {
 	places []place // what is replicated to
 }
 
-func (w *wiring) connect(ctx context.Context, c *config.Mirror) error {
+func (w *wiring) connect(ctx context.Context, cfg *config.Config, c *config.Mirror) error {
 	src, err := newUpstream(ctx, c.Source, w.aws, w.limits, w.log)
 	if err != nil {
 		return fmt.Errorf("source: %w", err)
@@ -74,36 +71,8 @@ func (w *wiring) connect(ctx context.Context, c *config.Mirror) error {
 	o.Objects = w.store.Over(w.name, registry.Tiers(tiers...))
 	m := mirror.New(o)
 	w.metrics.MustRegister(m.Collectors()...)
-	w.serve(c, m)
+	w.serve(cfg, c, m)
 	return w.listenTo(ctx, m, c)
-}
-
-// serve says which hosts' pulls m answers. At the destination's host a repository has the name that it has there.
-func (w *wiring) serve(c *config.Mirror, m *mirror.Mirror) {
-	purge := func(repo, tag string) error {
-		err := m.Purge(repo, tag)
-		if tag == "" {
-			err = errors.Join(err, w.store.Purge(w.name, repo))
-		}
-		return err
-	}
-	w.purge = make(map[string]purger)
-	for _, name := range c.Names {
-		w.purge[name] = purge
-	}
-	w.fronts = []serve.Mirror{{Names: c.Names, Reader: m, Lister: m}}
-	if c.Destination == nil || !w.places[0].rules.Renames() || !slices.Contains(c.Names, c.Destination.Host()) {
-		return
-	}
-	here, host := w.places[0].rules.Here, c.Destination.Host()
-	w.fronts[0].Names = slices.DeleteFunc(slices.Clone(c.Names), func(name string) bool { return name == host })
-	w.purge[host] = func(there, tag string) error {
-		if repo := here(there); repo != "" {
-			return purge(repo, tag)
-		}
-		return nil
-	}
-	w.fronts = append(w.fronts, serve.Mirror{Names: []string{host}, Reader: registry.Rename(m, here), Lister: registry.RenameLister(m, here)})
 }
 
 // replicate connects what writes to the destinations. The copier reads over the store that pulls read over: what a pull

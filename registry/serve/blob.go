@@ -36,6 +36,9 @@ func (x *exchange) blob() error {
 	if v := x.r.Header.Get("If-Range"); v != "" && v != `"`+o.Digest.String()+`"` {
 		rg, partial = registry.Whole, false // the client's part is of something else
 	}
+	if x.redirect(o) {
+		return nil
+	}
 	var small []byte
 	c, end, err := within(x.ctx, x.patience(), func(ctx context.Context) (*registry.Content, error) {
 		c, err := x.open(ctx, o, rg)

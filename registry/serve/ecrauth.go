@@ -25,6 +25,8 @@ const (
 type ECRRegistry struct {
 	Host string // as clients name it
 	URL  string // where it is asked: https://HOST, or http://… where the configuration allows that
+	// Repo is the name there of a repository that the client names; "" if it has none. nil: the same.
+	Repo func(repo string) string
 }
 
 // ECRAuthOptions are what NewECRAuth needs.
@@ -45,8 +47,8 @@ type ECRAuthOptions struct {
 // that is asked, such as one of another region, is refused. A repository that the asked registry lacks is 404, though the
 // mirror's other registry may have it.
 type ECRAuth struct {
-	urls    map[string]string // by host
-	first   string            // host
+	hosts   map[string]ECRRegistry
+	first   string // host
 	known   bool
 	client  *http.Client
 	answers *answers
@@ -62,12 +64,12 @@ func NewECRAuth(name string, o ECRAuthOptions) *ECRAuth {
 			TLSHandshakeTimeout: 5 * time.Second, MaxIdleConnsPerHost: 16, MaxConnsPerHost: maxAsking, IdleConnTimeout: 90 * time.Second,
 			MaxResponseHeaderBytes: 64 << 10, DisableCompression: true}
 	}
-	e := &ECRAuth{urls: make(map[string]string), known: o.Known, answers: newAnswers(), asking: make(chan struct{}, maxAsking),
+	e := &ECRAuth{hosts: make(map[string]ECRRegistry), known: o.Known, answers: newAnswers(), asking: make(chan struct{}, maxAsking),
 		client: &http.Client{Transport: o.Transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 		results: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ecr_mirror_token_checks_total", ConstLabels: prometheus.Labels{"mirror": name},
 			Help: "ECR tokens of clients, by outcome: remembered, confirmed, denied, outage (refused), known (let in although nobody could be asked)."}, []string{"result"})}
 	for i, r := range o.Registries {
-		e.urls[strings.ToLower(r.Host)] = r.URL
+		e.hosts[strings.ToLower(r.Host)] = r
 		if i == 0 {
 			e.first = strings.ToLower(r.Host)
 		}
@@ -90,8 +92,13 @@ func (e *ECRAuth) Authenticate(r *http.Request, a Access) error {
 		return nil // each mirror asks its own registry once it knows what for
 	}
 	host := a.Registry
-	if e.urls[host] == "" {
+	if _, ok := e.hosts[host]; !ok {
 		host = e.first
+	}
+	if there := e.hosts[host].Repo; there != nil && a.Repo != "" {
+		if a.Repo = there(a.Repo); a.Repo == "" {
+			return unknownRepository(host)
+		}
 	}
 	key := e.answers.of(token, host, a.Endpoint.String(), a.Repo)
 	if err, ok := e.answers.recent(key, time.Now()); ok {
@@ -146,7 +153,7 @@ func (e *ECRAuth) ask(ctx context.Context, host, token string, a Access) error {
 	case <-ctx.Done():
 		return registry.Errorf(registry.Unavailable, "token: too many are being checked")
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, e.urls[host]+a.path(), nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, e.hosts[host].URL+a.path(), nil)
 	if err != nil {
 		return registry.Errorf(registry.Internal, "token: the registry's URL is invalid")
 	}
@@ -169,7 +176,7 @@ func (e *ECRAuth) ask(ctx context.Context, host, token string, a Access) error {
 	case class == registry.NotFound && (code == registry.CodeManifestUnknown || code == registry.CodeBlobUnknown):
 		return nil // of a repository that the token may read
 	case class == registry.NotFound && code == registry.CodeNameUnknown:
-		return err
+		return unknownRepository(host)
 	case class == registry.Throttled, class == registry.Unavailable:
 		return registry.Errorf(registry.Unavailable, "token: %s answers %d", host, resp.StatusCode)
 	case resp.StatusCode == http.StatusForbidden && !strings.Contains(strings.ToLower(err.Error()), "authorization token"):
@@ -178,6 +185,12 @@ func (e *ECRAuth) ask(ctx context.Context, host, token string, a Access) error {
 		return e
 	}
 	return unauthorized("the token is not one of " + host + ", or has expired")
+}
+
+func unknownRepository(host string) error {
+	e := registry.Errorf(registry.NotFound, "%s has no such repository", host)
+	e.Code = registry.CodeNameUnknown
+	return e
 }
 
 // path is that of the same request at the registry.

@@ -135,6 +135,7 @@ func TestECRToken(t *testing.T) {
 			t.Errorf("%s: asked (-want +got):\n%s", c.name, d)
 		}
 	}
+	w.Close() // what is logged of the last request is logged once it is answered
 	log := w.log.String()
 	for _, secret := range []string{"good", "bad1", "old1", "far1", "s3cret"} {
 		if strings.Contains(log, secret) {
@@ -148,6 +149,25 @@ func TestECRToken(t *testing.T) {
 	}
 	if n := strings.Count(log, "msg=denied"); n != 9 { // all refusals but those without a credential
 		t.Errorf("%d audit lines", n)
+	}
+}
+
+// A repository has another name at the registry that is asked.
+func TestECRTokenOfRenamed(t *testing.T) {
+	f := new(fakeECR)
+	w := newWorld(t, func(o *serve.Options) {
+		o.Mirrors[0].Auth = serve.NewECRAuth("m", serve.ECRAuthOptions{Transport: f, Registries: []serve.ECRRegistry{{Host: near, URL: "https://" + near,
+			Repo: func(repo string) string { return map[string]string{"app": "there/app"}[repo] }}}})
+	})
+	auth := "Basic " + base64.StdEncoding.EncodeToString([]byte("AWS:good"))
+	if a := w.do(t, "GET", "/v2/app/manifests/v1", "Authorization", auth); a.status != 200 {
+		t.Errorf("%d", a.status)
+	}
+	if a := w.do(t, "GET", "/v2/other/manifests/v1", "Authorization", auth); a.status != 404 || a.code(t) != "NAME_UNKNOWN" {
+		t.Errorf("without a name there: %d", a.status)
+	}
+	if d := cmp.Diff([]string{near + " /v2/there/app/manifests/v1 good"}, f.took()); d != "" {
+		t.Error(d)
 	}
 }
 

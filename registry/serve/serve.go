@@ -32,7 +32,9 @@ type Mirror struct {
 	Names  []string // registry hosts, with their port if they have one, whose pulls it answers; the first is where to push
 	Reader registry.Reader
 	Lister registry.Lister // nil: tags/list and referrers answer 405
-	Auth   Authenticator   // a pointer, which mirrors may share; nil: everybody may read everything
+	// Locator, if there is one, knows the URLs of blobs that clients may be sent to instead of being given the bytes.
+	Locator registry.Locator
+	Auth    Authenticator // a pointer, which mirrors may share; nil: everybody may read everything
 }
 
 // Options are what New needs. Zero values work, with the defaults given.
