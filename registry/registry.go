@@ -146,6 +146,15 @@ type Fixer interface {
 	Fixed(ctx context.Context, repo string) (fixed func(tag string) bool, err error)
 }
 
+// Keeper is a registry whose images may be there without being readable (archived), or go without anybody's deleting them.
+type Keeper interface {
+	// Keeps reports whether the registry has the manifest d, readable or not. A repository that it does not have is NotFound:
+	// that says nothing of d.
+	Keeps(ctx context.Context, repo string, d digest.Digest) (bool, error)
+	// Expires reports whether the registry may by itself remove images from repo.
+	Expires(ctx context.Context, repo string) (bool, error)
+}
+
 // Writer is a registry as a pusher sees it. Puts are idempotent: content that is already there is success. What a method
 // returned nil for is visible to a Reader of the same registry.
 type Writer interface {
@@ -198,5 +207,6 @@ type Change struct {
 	Tag      string // "" when the image was pushed by digest alone
 	Digest   digest.Digest
 	Op       Op
+	Explicit bool      // of a Delete: somebody asked for it; else it may have been a lifecycle policy
 	At       time.Time // when the registry says it happened
 }

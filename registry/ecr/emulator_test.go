@@ -11,7 +11,10 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	awsecr "github.com/aws/aws-sdk-go-v2/service/ecr"
+	"github.com/aws/aws-sdk-go-v2/service/ecr/types"
 	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/ecr-mirror/ecr-mirror/registry"
 	"github.com/ecr-mirror/ecr-mirror/registry/ecr"
@@ -279,5 +282,61 @@ func TestPullOnly(t *testing.T) {
 	}
 	if err := r.PutManifest(t.Context(), "app", "v2", img.Desc, img.Body); registry.ClassOf(err) != registry.Denied {
 		t.Errorf("put: %v", err)
+	}
+}
+
+// Keeps sees archived images, which no pull does; Expires is about the lifecycle policy. What cannot be known is an error.
+func TestKeeper(t *testing.T) {
+	emu, r := start(t, ecrtest.Options{})
+	api := awsecr.NewFromConfig(emu.Config(account, region))
+	a, never := registrytest.Image(1, 10), registrytest.Image(2, 10).Desc.Digest
+	registrytest.Push(t, r, "app", "v1", a)
+	keeps := func(d digest.Digest, want bool) {
+		t.Helper()
+		if got, err := r.Keeps(t.Context(), "app", d); err != nil || got != want {
+			t.Errorf("keeps %s: %v, %v, want %v", d, got, err, want)
+		}
+	}
+	expires := func(want bool) {
+		t.Helper()
+		if got, err := r.Expires(t.Context(), "app"); err != nil || got != want {
+			t.Errorf("expires: %v, %v, want %v", got, err, want)
+		}
+	}
+	keeps(a.Desc.Digest, true)
+	keeps(never, false)
+	expires(false)
+	if _, err := api.UpdateImageStorageClass(t.Context(), &awsecr.UpdateImageStorageClassInput{RepositoryName: aws.String("app"),
+		ImageId: &types.ImageIdentifier{ImageTag: aws.String("v1")}, TargetStorageClass: types.TargetStorageClassArchive}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Describe(t.Context(), "app", a.Desc.Digest); registry.ClassOf(err) != registry.NotFound {
+		t.Errorf("describe an archived image: %v", err)
+	}
+	keeps(a.Desc.Digest, true)
+	if _, err := api.PutLifecyclePolicy(t.Context(), &awsecr.PutLifecyclePolicyInput{RepositoryName: aws.String("app"), LifecyclePolicyText: aws.String(`{"rules": []}`)}); err != nil {
+		t.Fatal(err)
+	}
+	expires(true)
+	if err := r.DeleteManifest(t.Context(), "app", a.Desc.Digest); err != nil {
+		t.Fatal(err)
+	}
+	keeps(a.Desc.Digest, false)
+
+	if _, err := r.Keeps(t.Context(), "nowhere", never); registry.CodeOf(err) != registry.CodeNameUnknown {
+		t.Errorf("keeps, in an unknown repository: %v", err)
+	}
+	if _, err := r.Expires(t.Context(), "nowhere"); registry.CodeOf(err) != registry.CodeNameUnknown {
+		t.Errorf("expires, of an unknown repository: %v", err)
+	}
+	if _, err := r.Keeps(t.Context(), "app", "x"); registry.ClassOf(err) != registry.Invalid {
+		t.Errorf("keeps no digest: %v", err)
+	}
+	emu.Registry(account, region).SetDown(true)
+	if _, err := r.Keeps(t.Context(), "app", never); registry.ClassOf(err) != registry.Unavailable {
+		t.Errorf("keeps, during an outage: %v", err)
+	}
+	if _, err := r.Expires(t.Context(), "app"); registry.ClassOf(err) != registry.Unavailable {
+		t.Errorf("expires, during an outage: %v", err)
 	}
 }

@@ -26,6 +26,7 @@ const (
 	codeManifestBlobUnknown = "MANIFEST_BLOB_UNKNOWN"
 	codeBlobUploadInvalid   = "BLOB_UPLOAD_INVALID"
 	codeBlobUploadUnknown   = "BLOB_UPLOAD_UNKNOWN"
+	codeNoPolicy            = "LIFECYCLE_POLICY_UNKNOWN" // of ours: the V2 front has no such thing
 )
 
 // verdict is the table: what an exception of a call means to its caller. ok is false for a name that is not in it.
@@ -34,6 +35,8 @@ func verdict(api, exception string) (c registry.Class, code string, ok bool) {
 	// Modelled exceptions. API reference, "Errors" of each action.
 	case "RepositoryNotFoundException":
 		return registry.NotFound, registry.CodeNameUnknown, true
+	case "LifecyclePolicyNotFoundException":
+		return registry.NotFound, codeNoPolicy, true
 	case "ImageNotFoundException", "ImageArchivedException":
 		return registry.NotFound, registry.CodeManifestUnknown, true
 	case "LayersNotFoundException":

@@ -26,20 +26,21 @@ const (
 // GetDownloadUrlForLayer 3000/s, BatchCheckLayerAvailability 1000/s, InitiateLayerUpload and CompleteLayerUpload 100/s,
 // UploadLayerPart 500/s, PutImage 10/s. Those of the others are not published: 10/s is careful.
 const (
-	batchGetImage    = "BatchGetImage"
-	downloadURL      = "GetDownloadUrlForLayer"
-	checkLayers      = "BatchCheckLayerAvailability"
-	initiateUpload   = "InitiateLayerUpload"
-	uploadPart       = "UploadLayerPart"
-	completeUpload   = "CompleteLayerUpload"
-	putImage         = "PutImage"
-	batchDeleteImage = "BatchDeleteImage"
-	createRepository = "CreateRepository"
-	listImages       = "ListImages"
-	listReferrers    = "ListImageReferrers"
-	describeRepos    = "DescribeRepositories"
-	describeImages   = "DescribeImages"
-	otherRate        = 10
+	batchGetImage      = "BatchGetImage"
+	downloadURL        = "GetDownloadUrlForLayer"
+	checkLayers        = "BatchCheckLayerAvailability"
+	initiateUpload     = "InitiateLayerUpload"
+	uploadPart         = "UploadLayerPart"
+	completeUpload     = "CompleteLayerUpload"
+	putImage           = "PutImage"
+	batchDeleteImage   = "BatchDeleteImage"
+	createRepository   = "CreateRepository"
+	listImages         = "ListImages"
+	listReferrers      = "ListImageReferrers"
+	describeRepos      = "DescribeRepositories"
+	describeImages     = "DescribeImages"
+	getLifecyclePolicy = "GetLifecyclePolicy"
+	otherRate          = 10
 )
 
 func defaultRate(api string) float64 {

@@ -20,6 +20,7 @@ var (
 	_ registry.Lister      = (*Registry)(nil)
 	_ registry.Catalog     = (*Registry)(nil)
 	_ registry.Describer   = (*Registry)(nil)
+	_ registry.Keeper      = (*Registry)(nil)
 	_ registry.Writer      = (*Registry)(nil)
 	_ registry.Deleter     = (*Registry)(nil)
 	_ registry.Provisioner = (*Registry)(nil)

@@ -214,8 +214,8 @@ func describeImages(c call, in struct {
 	details := []imageDetail{}
 	if in.ImageIDs != nil {
 		for _, id := range in.ImageIDs {
-			d, _, fail := p.lookup(id)
-			if fail != nil {
+			d, img, fail := p.lookup(id)
+			if fail != nil || !in.Filter.admits(img) {
 				return nil, imageNotFound(c.Registry, p, id)
 			}
 			details = append(details, c.detail(p, d))
