@@ -6,13 +6,14 @@
 // a change is a dead letter: kept, counted, and acknowledged, for the same bytes would fail again.
 //
 // Limitations: replication, scan and pull-through-cache events of ECR are recognized and ignored; CloudTrail is read for
-// PutImage alone; an SNS signature is not verified (the queue's policy says who may send).
+// PutImage and BatchDeleteImage alone; an SNS signature is not verified (the queue's policy says who may send).
 package events
 
 import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,7 +44,7 @@ func (r *reason) Error() string { return r.name + " event" }
 func (r *reason) Unwrap() error { return registry.Invalid }
 
 // Decode reads one message: an EventBridge event of ECR ("ECR Image Action", "ECR Referrer Action") or of CloudTrail
-// (PutImage), as it is or in an SNS envelope, or an envelope of Distribution's notifications. The sources of the formats:
+// (PutImage, BatchDeleteImage), as it is or in an SNS envelope, or an envelope of Distribution's notifications. The sources of the formats:
 // Amazon EventBridge events reference, "Amazon ECR events"; Amazon ECR User Guide, "EventBridge"; Amazon SNS guide, "Parsing
 // message formats"; Distribution, package notifications. An error is ErrIgnored, ErrUnknown or ErrMalformed; without one
 // there is at least one change. Of several notifications in one envelope the changes of those that are
@@ -127,8 +128,9 @@ func (e event) image() ([]registry.Change, error) {
 	return e.change(op, e.Account, d.Repo, d.Tag, d.Digest)
 }
 
-// cloudTrail reads a PutImage that CloudTrail recorded. It also records calls that failed. The registry is the one the call
-// was made to, which is not the event's account when another account pushed.
+// cloudTrail reads a PutImage or BatchDeleteImage that CloudTrail recorded. It also records calls that failed. The registry is
+// the one the call was made to, which is not the event's account when another account pushed. Only here is it known that
+// somebody deleted: what a lifecycle policy removes has a CloudTrail event of another name.
 func (e event) cloudTrail() ([]registry.Change, error) {
 	var d struct {
 		Source string `json:"eventSource"`
@@ -147,6 +149,9 @@ func (e event) cloudTrail() ([]registry.Change, error) {
 					Tag    string `json:"imageTag"`
 				} `json:"imageId"`
 			} `json:"image"`
+			Gone []struct { // one for each tag that the image had
+				Digest string `json:"imageDigest"`
+			} `json:"imageIds"`
 		} `json:"responseElements"`
 	}
 	if err := json.Unmarshal(e.Detail, &d); err != nil {
@@ -155,10 +160,10 @@ func (e event) cloudTrail() ([]registry.Change, error) {
 	switch {
 	case d.Source != "ecr.amazonaws.com":
 		return nil, fmt.Errorf("CloudTrail of %.100q: %w", d.Source, ErrUnknown)
-	case d.Name != "PutImage":
+	case d.Name != "PutImage" && d.Name != "BatchDeleteImage":
 		return nil, fmt.Errorf("CloudTrail %.100q: %w", d.Name, ErrIgnored)
 	case d.Error != "":
-		return nil, fmt.Errorf("CloudTrail PutImage that failed with %.100q: %w", d.Error, ErrIgnored)
+		return nil, fmt.Errorf("CloudTrail %s that failed with %.100q: %w", d.Name, d.Error, ErrIgnored)
 	}
 	if d.Region != "" {
 		e.Region = d.Region
@@ -169,7 +174,25 @@ func (e event) cloudTrail() ([]registry.Change, error) {
 			account = a
 		}
 	}
-	return e.change(registry.Push, account, d.In.Repo, d.Out.Image.ID.Tag, d.Out.Image.ID.Digest)
+	if d.Name == "PutImage" {
+		return e.change(registry.Push, account, d.In.Repo, d.Out.Image.ID.Tag, d.Out.Image.ID.Digest)
+	}
+	var changes []registry.Change
+	for i, id := range d.Out.Gone {
+		if slices.Contains(d.Out.Gone[:i], id) {
+			continue
+		}
+		c, err := e.change(registry.Delete, account, d.In.Repo, "", id.Digest)
+		if err != nil {
+			return nil, fmt.Errorf("imageIds[%d]: %w", i, err)
+		}
+		c[0].Explicit = true
+		changes = append(changes, c...)
+	}
+	if len(changes) == 0 {
+		return nil, fmt.Errorf("CloudTrail BatchDeleteImage that deleted nothing: %w", ErrIgnored)
+	}
+	return changes, nil
 }
 
 // change validates all that an event says.

@@ -31,6 +31,7 @@ func TestDecodeSamples(t *testing.T) {
 	change := registry.Change{Registry: "123456789012.dkr.ecr.us-west-2.amazonaws.com", Repo: "my-repo", Digest: dgst, At: at}
 	with := func(f func(*registry.Change)) []registry.Change { c := change; f(&c); return []registry.Change{c} }
 	latest := with(func(c *registry.Change) { c.Tag = "latest" })
+	gone := with(func(c *registry.Change) { c.Op, c.Explicit = registry.Delete, true })
 	onThe := func(host string, f func(*registry.Change)) []registry.Change {
 		return with(func(c *registry.Change) { c.Registry, c.Tag = host, "latest"; f(c) })
 	}
@@ -52,13 +53,19 @@ func TestDecodeSamples(t *testing.T) {
 		"cloudtrail":        {with(func(c *registry.Change) { c.Tag, c.Registry = "latest", "111122223333.dkr.ecr.us-west-2.amazonaws.com" }), nil},
 		"cloudtrail-failed": {nil, events.ErrIgnored},
 		"cloudtrail-create": {nil, events.ErrIgnored},
-		"push-failed":       {nil, events.ErrIgnored},
-		"storage-class":     {nil, events.ErrIgnored},
-		"replication":       {nil, events.ErrIgnored},
-		"scan":              {nil, events.ErrIgnored},
-		"sns-subscription":  {nil, events.ErrUnknown},
-		"ec2":               {nil, events.ErrUnknown},
-		"forged-source":     {nil, events.ErrUnknown},
+		"cloudtrail-delete": {append(gone[:1:1], with(func(c *registry.Change) {
+			c.Op, c.Explicit, c.Digest = registry.Delete, true, "sha256:0000000000000000000000000000000000000000000000000000000000000000"
+		})...), nil},
+		"cloudtrail-delete-nothing": {nil, events.ErrIgnored},
+		"cloudtrail-delete-bad":     {nil, events.ErrMalformed},
+		"cloudtrail-expired":        {nil, events.ErrIgnored},
+		"push-failed":               {nil, events.ErrIgnored},
+		"storage-class":             {nil, events.ErrIgnored},
+		"replication":               {nil, events.ErrIgnored},
+		"scan":                      {nil, events.ErrIgnored},
+		"sns-subscription":          {nil, events.ErrUnknown},
+		"ec2":                       {nil, events.ErrUnknown},
+		"forged-source":             {nil, events.ErrUnknown},
 
 		"pull-through-cache": {nil, events.ErrIgnored},
 
@@ -66,8 +73,8 @@ func TestDecodeSamples(t *testing.T) {
 		"notification-no-host":        {pushed, nil},
 		"notification-node":           {onThe("xtal.local:5000", func(c *registry.Change) { c.Tag = "" }), nil},
 		"notification-batch":          {append(pushed[:1:1], onThe("other.example.com", func(c *registry.Change) { c.Tag = "v2" })...), nil},
-		"notification-untag":          {onThe("registry.example.com:5000", func(c *registry.Change) { c.Op, c.Digest = registry.Delete, "" }), nil},
-		"notification-delete":         {onThe("registry.example.com:5000", func(c *registry.Change) { c.Op, c.Tag = registry.Delete, "" }), nil},
+		"notification-untag":          {onThe("registry.example.com:5000", func(c *registry.Change) { c.Op, c.Explicit, c.Digest = registry.Delete, true, "" }), nil},
+		"notification-delete":         {onThe("registry.example.com:5000", func(c *registry.Change) { c.Op, c.Explicit, c.Tag = registry.Delete, true, "" }), nil},
 		"notification-blob":           {nil, events.ErrIgnored},
 		"notification-pull":           {nil, events.ErrIgnored},
 		"notification-partly-bad":     {pushed, events.ErrMalformed},

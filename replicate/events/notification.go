@@ -69,7 +69,7 @@ func change(raw json.RawMessage) (registry.Change, error) {
 	switch n.Action {
 	case "push":
 	case "delete":
-		c.Op = registry.Delete
+		c.Op, c.Explicit = registry.Delete, true
 	case "pull", "mount":
 		return registry.Change{}, fmt.Errorf("action %s: %w", n.Action, ErrIgnored)
 	default:
