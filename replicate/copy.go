@@ -44,6 +44,8 @@ type Result struct {
 	Digest digest.Digest // what the destination now has
 	Bytes  int64         // sent
 	Found  bool          // all was there already
+	// Brought: the destination lacked the manifest itself. Without it at most the tag was written.
+	Brought bool
 }
 
 // Copier copies images bottom-up: blobs, child manifests, index, and the tag last. What the destination has is skipped.
@@ -73,7 +75,7 @@ func (c *Copier) Content(ctx context.Context, im Image, d digest.Digest) (Result
 	if err == nil {
 		err = t.sendTree(ctx, tr, len(tr.levels))
 	}
-	return Result{Digest: d, Bytes: t.bytes.Load()}, err
+	return Result{Digest: d, Bytes: t.bytes.Load(), Brought: true}, err
 }
 
 // transfer is one image under way.
@@ -82,6 +84,7 @@ type transfer struct {
 	im    Image
 	repo  string // as the destination names it
 	bytes atomic.Int64
+	lacks digest.Digest // what a tag job last found the destination to lack
 }
 
 func (c *Copier) transfer(im Image) *transfer {

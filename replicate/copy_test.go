@@ -67,7 +67,7 @@ func TestCopyOrder(t *testing.T) {
 	res, err := c.Tag(t.Context(), p.image("app"), "v1")
 	must(t, err)
 	config, layer, m := image.Blobs[0].Desc, image.Blobs[1].Desc, image.Desc.Digest
-	if want := (replicate.Result{Digest: m, Bytes: config.Size + layer.Size}); res != want {
+	if want := (replicate.Result{Digest: m, Bytes: config.Size + layer.Size, Brought: true}); res != want {
 		t.Errorf("result %+v, want %+v", res, want)
 	}
 	want := []string{

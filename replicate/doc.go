@@ -5,13 +5,15 @@
 // destination or complete. Every step may be repeated: a kill at any point costs a repetition, never a job.
 //
 // What a tag job writes is decided by the source when the job runs, not by the event that asked for it: events arrive
-// late, twice and in the wrong order. A Sweep finds what they lost by comparing source and destination.
+// late, twice and in the wrong order. A Sweep finds what they lost by comparing source and destination. A Reaper deletes, with
+// every precaution, what was deleted at the source.
 //
 // # Limitations
 //
 // The queue file belongs to one process; replicas that share an SQS queue lend each other's jobs from there (Job.Lent), and
-// may then send a layer that two of their images have in common twice. All its jobs are held in memory as well, about 500 bytes each. Receipts are kept
-// for ever. A job that kills the process each time it runs is tried for ever. Referrers are copied when they are asked for
+// may then send a layer that two of their images have in common twice. All its jobs are held in memory as well, about 500
+// bytes each. Receipts are kept for ever. Only events tell of deletions: one whose event is lost leaves the image where it is.
+// A job that kills the process each time it runs is tried for ever. Referrers are copied when they are asked for
 // by their own digest, not along with their subject; blobs are never mounted from another repository. A sweep forgets when
 // it ran last when the process ends: the next one compares everything. Receipts, and so the knowledge of what has expired,
 // belong to one queue file.

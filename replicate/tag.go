@@ -28,7 +28,7 @@ func (c *Copier) Tag(ctx context.Context, im Image, tag string) (Result, error) 
 		t.progress(0)
 		switch {
 		case err == nil && have.Digest == want:
-			return Result{Digest: want, Bytes: t.bytes.Load(), Found: !wrote}, nil
+			return Result{Digest: want, Bytes: t.bytes.Load(), Found: !wrote, Brought: wrote && t.lacks == want}, nil
 		case err != nil && registry.ClassOf(err) != registry.NotFound:
 			return Result{Bytes: t.bytes.Load()}, atDestination(err)
 		}
@@ -85,6 +85,7 @@ func (t *transfer) below(ctx context.Context, root digest.Digest) (m manifest, g
 		m, _, err = t.readManifest(ctx, root)
 		return m, registry.ClassOf(err) == registry.NotFound, err
 	}
+	t.lacks = root
 	tr, err := t.tree(ctx, root)
 	if err != nil {
 		return manifest{}, t.rootMissing(err, tr), err

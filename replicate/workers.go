@@ -109,7 +109,8 @@ func (w *Workers) work(ctx context.Context, j Job) {
 		if res.Found {
 			result = "found"
 		}
-		r := Receipt{Key: j.Key, SeenAt: j.SeenAt, PullableAt: now, Bytes: res.Bytes, Found: res.Found && j.Attempts == 0}
+		found := res.Found && j.Attempts == 0
+		r := Receipt{Key: j.Key, SeenAt: j.SeenAt, PullableAt: now, Bytes: res.Bytes, Found: !res.Brought && j.Attempts == 0}
 		r.Key.Tag, r.Key.Digest = "", res.Digest
 		if j.Hint != "" && j.Hint != res.Digest {
 			result, r.SeenAt = "superseded", time.Time{} // that event was about another image
@@ -118,10 +119,10 @@ func (w *Workers) work(ctx context.Context, j Job) {
 		receipts := []Receipt{r}
 		if j.Tag != "" {
 			t := r
-			t.Key, t.Digest = j.Key, res.Digest
+			t.Key, t.Digest, t.Found = j.Key, res.Digest, found
 			receipts = append(receipts, t)
 		}
-		if stored = w.o.Queue.Done(j, receipts...); stored == nil && !r.SeenAt.IsZero() && !r.Found {
+		if stored = w.o.Queue.Done(j, receipts...); stored == nil && !r.SeenAt.IsZero() && !found {
 			lag := max(0, now.Sub(r.SeenAt))
 			w.metrics.lag.WithLabelValues(j.Mirror, j.Destination).Observe(lag.Seconds())
 			attrs = append(attrs, slog.Duration("lag", lag))
