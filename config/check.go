@@ -84,6 +84,9 @@ func (c *checker) config(cfg *Config) {
 			c.unique(path+".events.webhook.path", hook.Path, hooks)
 		}
 	}
+	if len(c.problems) == 0 {
+		c.soleWriters(cfg.Mirrors)
+	}
 }
 
 // limit checks a total and the part of it that one client may have.

@@ -183,8 +183,10 @@ type Replication struct {
 	// Sweep is the time between comparisons of source and destination, which find what events lost and what was pushed before
 	// there were any. A source that is not ECR has to answer /v2/_catalog. At least 1m. Default: 0s, off.
 	Sweep time.Duration `yaml:"sweep"`
-	// Deletes is ignore: what is deleted at the source stays. Default, and the only choice in this version: ignore.
-	Deletes string `yaml:"deletes"`
+	// Deletes is ignore: what is deleted at the source stays; or propagate: it is deleted, after a while and with the
+	// guards of deletion, where this mirror brought it. Default: ignore.
+	Deletes  string   `yaml:"deletes"`
+	Deletion Deletion `yaml:"deletion"`
 
 	// Set is all of the rules, for every destination; Mirror.Targets has the parts to run.
 	Set *rules.Set `yaml:"-"`
@@ -227,7 +229,7 @@ func (c *Config) setDefaults() {
 
 func (m *Mirror) setDefaults() {
 	*m = Mirror{Tags: Tags{TTL: time.Minute, StaleFor: 24 * time.Hour, Authority: "source"}, Blobs: "proxy",
-		Replication: Replication{Destinations: "own", OnMiss: true, Deletes: "ignore"}}
+		Replication: Replication{Destinations: "own", OnMiss: true, Deletes: "ignore", Deletion: Deletion{Grace: 24 * time.Hour, PerRun: 100}}}
 }
 
 // AuthOf returns who may pull from m.

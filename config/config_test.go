@@ -32,6 +32,7 @@ func parse(t *testing.T, name string, vars map[string]string) (*config.Config, e
 }
 
 func TestFull(t *testing.T) {
+	deletion := config.Deletion{Grace: 24 * time.Hour, PerRun: 100}
 	got, err := parse(t, "testdata/full.yaml", map[string]string{"MIRROR_PROFILE": "writer", "STAGE": "prod"})
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +58,7 @@ func TestFull(t *testing.T) {
 			Blobs: "redirect",
 			Replication: config.Replication{Rules: []rules.Rule{{Repositories: []string{"team/**", "base-*", "/lib-[0-9]+/"}, Exclude: []string{"team/tmp-*"},
 				Tags: []string{"v*", "stable", "semver:>=1.2 <3"}, ExcludeTags: []string{"*-dev"}}},
-				RulesFile: "testdata/replication.json", Destinations: "own", Sweep: 6 * time.Hour, Deletes: "ignore"},
+				RulesFile: "testdata/replication.json", Destinations: "own", Sweep: 6 * time.Hour, Deletes: "ignore", Deletion: deletion},
 			Events: config.Events{SQS: "https://sqs.eu-central-1.amazonaws.com/111122223333/ecr-prod", Shared: true,
 				Webhook: &config.Webhook{Path: "/events/west", TokenFile: "testdata/secrets/token"}},
 		}, {
@@ -66,23 +67,24 @@ func TestFull(t *testing.T) {
 				Endpoint: "http://emulator:5011", Insecure: true},
 			Tags:        config.Tags{TTL: -1, StaleFor: -1, Authority: "source"},
 			Blobs:       "proxy",
-			Replication: config.Replication{Destinations: "own", OnMiss: true, Deletes: "ignore"},
+			Replication: config.Replication{Destinations: "own", OnMiss: true, Deletes: "ignore", Deletion: deletion},
 		}, {
 			Names:       []string{"127.0.0.1:5020", "registry.example.com"},
 			Source:      config.Registry{Registry: "http://127.0.0.1:5020", Username: "reader", PasswordFile: "testdata/secrets/password"},
 			Destination: &config.Registry{Registry: "registry.example.com"},
 			Tags:        config.Tags{TTL: time.Minute, StaleFor: 24 * time.Hour, Authority: "source"},
 			Blobs:       "proxy",
-			Replication: config.Replication{Destinations: "all", OnMiss: true, Deletes: "ignore",
+			Replication: config.Replication{Destinations: "all", OnMiss: true, Deletes: "propagate", Deletion: config.Deletion{Grace: 72 * time.Hour, PerRun: 10, Expired: true},
 				Registries: []config.Registry{{Registry: "777788889999.dkr.ecr.cn-north-1.amazonaws.com.cn", Profile: "china", Region: "cn-north-1", Account: "777788889999"}},
 				Rules: []rules.Rule{{Repositories: []string{"public/**"}, Destinations: []string{"own", "777788889999.dkr.ecr.cn-north-1.amazonaws.com.cn"},
 					Rename: &rules.Rename{From: "public/", To: "mirror/"}}}},
+			Events: config.Events{Webhook: &config.Webhook{Path: "/events/other", TokenFile: "testdata/secrets/token"}},
 		}, {
 			Names:       []string{"docker.io", "index.docker.io"},
 			Source:      config.Registry{Registry: "mirror.example.com", NS: "docker.io"},
 			Tags:        config.Tags{TTL: time.Minute, StaleFor: 24 * time.Hour, Authority: "source"},
 			Blobs:       "proxy",
-			Replication: config.Replication{Destinations: "own", OnMiss: true, Deletes: "ignore"},
+			Replication: config.Replication{Destinations: "own", OnMiss: true, Deletes: "ignore", Deletion: deletion},
 		}},
 	}
 	if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(config.Replication{}, "Set")); diff != "" {
@@ -232,6 +234,14 @@ func TestProblems(t *testing.T) {
 			"c.yaml:1: mirrors[0].destination.registry: the same registry as source\nc.yaml:1: mirrors[0].names: a.example.com is already that of mirrors[0].names"},
 		{"same queue", "mirrors:\n- {source: {registry: a.example.com}, events: {sqs: 'https://q/1'}}\n- {source: {registry: b.example.com}, events: {sqs: 'https://q/1'}}",
 			"c.yaml:3: mirrors[1].events.sqs: https://q/1 is already that of mirrors[0].events.sqs"},
+		{"deletes without events", "mirrors:\n- source: {registry: a.example.com}\n  destination: {registry: b.example.com}\n  replication: {deletes: propagate, deletion: {perRun: 0}}",
+			"c.yaml:4: mirrors[0].replication.deletes: propagate: it is events that tell of deletions, and there are none\nc.yaml:4: mirrors[0].replication.deletion.perRun: 0: want at least 1"},
+		{"deletes with replicas", "mirrors:\n- source: {registry: a.example.com}\n  destination: {registry: b.example.com}\n  events: {sqs: 'https://q/1', shared: true}\n  replication: {deletes: propagate}",
+			"c.yaml:5: mirrors[0].replication.deletes: propagate: what this mirror brought is known to the replica that brought it, so not with events.shared"},
+		{"deletes where two write", "mirrors:\n- source: {registry: a.example.com}\n  destination: {registry: b.example.com}\n  events: {sqs: 'https://q/1'}\n  replication: {deletes: propagate}\n- {names: [x.example.com], source: {registry: c.example.com}, destination: {registry: b.example.com}}",
+			"c.yaml:5: mirrors[0].replication.deletes: propagate: mirrors[1] writes to b.example.com, too"},
+		{"deletion without deletes", "mirrors:\n- source: {registry: a.example.com}\n  destination: {registry: b.example.com}\n  replication: {deletion: {grace: 1h}}",
+			"c.yaml:4: mirrors[0].replication.deletion: deletes is not propagate"},
 		{"shared nothing", "mirrors:\n- {source: {registry: a.example.com}, events: {shared: true}}",
 			"c.yaml:2: mirrors[0].events.shared: there is no sqs to share"},
 		{"same webhook", "mirrors:\n- {source: {registry: a.example.com}, events: {webhook: {path: /e, tokenFile: t}}}\n- {source: {registry: b.example.com}, events: {webhook: {path: /e, tokenFile: t}}}",

@@ -64,7 +64,8 @@ func (r *Registry) place() rules.Destination {
 func (c *checker) replication(path string, m *Mirror) {
 	r := &m.Replication
 	c.oneOf(path+".destinations", r.Destinations, []string{"own", "all"})
-	c.oneOf(path+".deletes", r.Deletes, []string{"ignore"}, "propagate")
+	c.oneOf(path+".deletes", r.Deletes, []string{"ignore", "propagate"})
+	c.deletion(path, m)
 	if r.Sweep != 0 && r.Sweep < time.Minute {
 		c.problem(path+".sweep", "%v: want 0s (off) or at least 1m", r.Sweep)
 	}

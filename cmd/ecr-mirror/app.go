@@ -38,6 +38,7 @@ type app struct {
 	workers *replicate.Workers
 	events  []part
 	sweeps  []part
+	reapers []*replicate.Reaper
 	compare []*replicate.Sweep // all there are, running or not
 	places  []place
 	fronts  []front
@@ -92,12 +93,14 @@ func assemble(ctx context.Context, cfg *config.Config, base *aws.Config, log *sl
 	limits := ecr.NewLimits()
 	metrics.MustRegister(limits.Collectors()...)
 
+	reaped := replicate.NewReaperMetrics()
+	metrics.MustRegister(reaped.Collectors()...)
 	jobs := make(map[string]replicate.Mirror)
 	purgers := make(map[string]purger)
 	var timed []*replicate.Sweep
 	for i := range cfg.Mirrors {
 		m := &cfg.Mirrors[i]
-		w := wiring{name: m.Names[0], store: a.store, queue: a.queue, limits: limits, metrics: metrics, aws: base, log: log}
+		w := wiring{name: m.Names[0], store: a.store, queue: a.queue, limits: limits, metrics: metrics, reaped: reaped, aws: base, log: log}
 		if err := w.connect(ctx, cfg, m); err != nil {
 			return nil, fmt.Errorf("mirror %s: %w", w.name, err)
 		}
@@ -111,6 +114,7 @@ func assemble(ctx context.Context, cfg *config.Config, base *aws.Config, log *sl
 		if m.Replication.Sweep > 0 {
 			timed = append(timed, w.sweeps...)
 		}
+		a.reapers = append(a.reapers, w.reapers...)
 		maps.Copy(a.hooks, w.hooks)
 		a.letters.take[w.name] = w.taker
 		if w.event != nil {
@@ -184,10 +188,17 @@ func (a *app) run(ctx context.Context) error {
 	context.AfterFunc(ctx, func() { a.draining.Store(true) })
 	err := runStages(ctx,
 		[]part{a.front},
-		slices.Concat([]part{{"workers", a.workers.Run}}, a.events, a.sweeps),
+		slices.Concat([]part{{"workers", a.workers.Run}}, a.events, a.sweeps, a.reaping()),
 		[]part{{"store", a.store.Run}, a.admin},
 	)
 	return errors.Join(err, a.close())
+}
+
+func (a *app) reaping() (parts []part) {
+	for _, r := range a.reapers {
+		parts = append(parts, part{"deletions", r.Run})
+	}
+	return parts
 }
 
 // work does the queue's jobs until ctx ends, without serving anybody.

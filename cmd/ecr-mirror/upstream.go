@@ -23,6 +23,7 @@ type upstream interface {
 	registry.Writer
 	registry.Lister
 	registry.Catalog
+	registry.Deleter
 }
 
 // newUpstream returns the registry that c describes. Nothing is asked of it: the mirror starts with no upstream at all.

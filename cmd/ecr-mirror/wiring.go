@@ -27,17 +27,19 @@ type wiring struct {
 	queue   *replicate.Queue
 	limits  *ecr.Limits
 	metrics *prometheus.Registry
+	reaped  *replicate.ReaperMetrics
 	aws     *aws.Config // nil: the SDK's default chain
 	log     *slog.Logger
 
-	fronts []front
-	purge  map[string]purger       // by the mirror's names
-	jobs   *replicate.Mirror       // nil: there is no destination
-	event  *part                   // nil: no queue of events
-	hooks  map[string]http.Handler // by path
-	taker  events.Handle           // of the source's changes
-	sweeps []*replicate.Sweep
-	places []place // what is replicated to
+	fronts  []front
+	purge   map[string]purger       // by the mirror's names
+	jobs    *replicate.Mirror       // nil: there is no destination
+	event   *part                   // nil: no queue of events
+	hooks   map[string]http.Handler // by path
+	taker   events.Handle           // of the source's changes
+	sweeps  []*replicate.Sweep
+	places  []place             // what is replicated to
+	reapers []*replicate.Reaper // nil: deletions stay where they are
 }
 
 func (w *wiring) connect(ctx context.Context, cfg *config.Config, c *config.Mirror) error {
@@ -68,6 +70,7 @@ func (w *wiring) connect(ctx context.Context, cfg *config.Config, c *config.Mirr
 		}
 	}
 	w.replicate(c, source)
+	w.reap(c)
 	o.Objects = w.store.Over(w.name, registry.Tiers(tiers...))
 	m := mirror.New(o)
 	w.metrics.MustRegister(m.Collectors()...)
@@ -96,6 +99,9 @@ func (w *wiring) listenTo(ctx context.Context, m *mirror.Mirror, c *config.Mirro
 	handle := func(ctx context.Context, changes []registry.Change) error {
 		jobs, foreign := w.changed(m, c.Source.Host(), changes)
 		if err := w.queue.Put(ctx, jobs...); err != nil {
+			return err
+		}
+		if err := w.queue.PutDeletions(ctx, w.deletions(c.Source.Host(), changes)...); err != nil {
 			return err
 		}
 		return foreign
