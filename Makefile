@@ -41,6 +41,10 @@ check: ## Check formatting, vet and staticcheck
 e2e: ## Run only the end-to-end tests with real clients, verbosely
 	go test -count=1 -v ./cmd/ecr-mirror/e2e
 
+.PHONY: soak
+soak: ## Push SOAK_IMAGES=1000 images while events are lost, destinations throttle and mirrors are killed
+	SOAK_IMAGES=$(or $(SOAK_IMAGES),1000) go test -count=1 -run '^TestSoak' -v -timeout 60m ./cmd/ecr-mirror/e2e
+
 .PHONY: bench
 bench: ## Measure beside docker-registry and nginx, and print a table; BENCH=ColdImage BENCH_SCALE=0.25 BENCH_OBJECTS=100000
 	go test -run '^$$' -bench 'Peers/($(BENCH))' -benchtime 1x -timeout 30m ./cmd/ecr-mirror/bench

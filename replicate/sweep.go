@@ -37,6 +37,7 @@ type Sweep struct {
 // What is found at the destination is noted in the queue's receipts: should it be missing later, it has expired.
 func (s *Sweep) Plan(ctx context.Context, since time.Time, full func(repo string) bool) (*Plan, error) {
 	p := &Plan{Problems: make(map[string]error)}
+	again := maxAgain
 	for repo, err := range s.Source.Repositories(ctx) {
 		if err != nil {
 			return nil, fmt.Errorf("sweep: source: %w", err)
@@ -48,7 +49,12 @@ func (s *Sweep) Plan(ctx context.Context, since time.Time, full func(repo string
 		if full != nil && full(repo) {
 			from = time.Time{}
 		}
-		if err := s.compare(ctx, p, repo, from); err != nil {
+		err := s.compare(ctx, p, repo, from)
+		for delay := time.Second; passes(err) && again > 0 && wait(ctx, delay); delay *= 2 {
+			again--
+			err = s.compare(ctx, p, repo, from)
+		}
+		if err != nil {
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}
@@ -57,6 +63,24 @@ func (s *Sweep) Plan(ctx context.Context, since time.Time, full func(repo string
 	}
 	p.sort()
 	return p, nil
+}
+
+// maxAgain bounds how often one plan asks again for what may pass: in an outage every repository fails.
+const maxAgain = 10
+
+func passes(err error) bool {
+	c := registry.ClassOf(err)
+	return err != nil && (c == registry.Throttled || c == registry.Unavailable)
+}
+
+// wait waits for d, or until ctx ends: false.
+func wait(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
 }
 
 func (s *Sweep) compare(ctx context.Context, p *Plan, repo string, since time.Time) error {
@@ -69,8 +93,8 @@ func (s *Sweep) compare(ctx context.Context, p *Plan, repo string, since time.Ti
 		return atDestination(err)
 	}
 	var found []Receipt
+	var differences []Difference
 	for _, img := range wanted {
-		p.Images++
 		d := img.Descriptor.Digest
 		_, present := there.images[d]
 		if present {
@@ -106,7 +130,7 @@ func (s *Sweep) compare(ctx context.Context, p *Plan, repo string, since time.Ti
 			if diff.Action.Copies() {
 				bytes = 0 // what is sent once is counted once
 			}
-			p.Differences = append(p.Differences, diff)
+			differences = append(differences, diff)
 			return nil
 		}
 		if len(img.Tags) == 0 && !present {
@@ -122,6 +146,8 @@ func (s *Sweep) compare(ctx context.Context, p *Plan, repo string, since time.Ti
 			}
 		}
 	}
+	p.Images += len(wanted)
+	p.Differences = append(p.Differences, differences...)
 	return s.Queue.note(ctx, found)
 }
 

@@ -181,24 +181,41 @@ func TestSweepRemembersConflicts(t *testing.T) {
 }
 
 func TestSweepProblems(t *testing.T) {
-	s, src, dst := newSweep(t)
-	for _, repo := range []string{"a", "b", "c"} {
-		registrytest.Push(t, src, repo, "v1", registrytest.Image(1, 100))
-	}
-	down := registry.Errorf(registry.Unavailable, "down")
-	src.fail(map[string]error{"a": down})
-	dst.fail(map[string]error{"b": down})
-	p := plan(t, s)
-	if got := lines(p); len(got) != 1 || !strings.HasPrefix(got[0], "add tag c:v1") {
-		t.Errorf("plan %v", got)
-	}
-	if len(p.Problems) != 2 || !strings.Contains(p.Problems["a"].Error(), "source: down") || !strings.Contains(p.Problems["b"].Error(), "destination: down") {
-		t.Errorf("problems %v", p.Problems)
-	}
-	src.fail(map[string]error{"": down})
-	if _, err := s.Plan(t.Context(), time.Time{}, nil); registry.ClassOf(err) != registry.Unavailable {
-		t.Errorf("the source cannot be listed: %v", err)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		s, src, dst := newSweep(t)
+		for _, repo := range []string{"a", "b", "c"} {
+			registrytest.Push(t, src, repo, "v1", registrytest.Image(1, 100))
+		}
+		down := registry.Errorf(registry.Unavailable, "down")
+		src.fail(map[string]error{"a": down})
+		dst.fail(map[string]error{"b": down})
+		p := plan(t, s)
+		if got := lines(p); len(got) != 1 || !strings.HasPrefix(got[0], "add tag c:v1") || p.Images != 1 {
+			t.Errorf("plan %v, %d images", got, p.Images)
+		}
+		if len(p.Problems) != 2 || !strings.Contains(p.Problems["a"].Error(), "source: down") || !strings.Contains(p.Problems["b"].Error(), "destination: down") {
+			t.Errorf("problems %v", p.Problems)
+		}
+		if n := src.count("a"); n != 11 {
+			t.Errorf("what may pass was asked for %d times", n)
+		}
+		src.fail(map[string]error{"": down})
+		if _, err := s.Plan(t.Context(), time.Time{}, nil); registry.ClassOf(err) != registry.Unavailable {
+			t.Errorf("the source cannot be listed: %v", err)
+		}
+
+		src.fail(nil)
+		dst.fail(map[string]error{"b": down})
+		time.AfterFunc(2*time.Second, func() { dst.fail(nil) })
+		if p := plan(t, s); len(p.Problems) != 0 || len(p.Differences) != 3 {
+			t.Errorf("after what passed: %v, problems %v", lines(p), p.Problems)
+		}
+		src.fail(map[string]error{"a": registry.Errorf(registry.Denied, "no")})
+		before := src.count("a")
+		if p := plan(t, s); len(p.Problems) != 1 || src.count("a") != before+1 {
+			t.Errorf("what does not pass was asked for %d times", src.count("a")-before)
+		}
+	})
 }
 
 // What events lost is found by the next sweep; a tag moved to an older image, and a repository that could not be compared,
