@@ -31,14 +31,21 @@ func parseFillName(name string) (digest.Digest, error) {
 	return d, d.Validate()
 }
 
-// shards are the beginnings of digests that share a directory: algorithm, colon, two digits.
-func shards() (prefixes []string) {
-	for _, a := range []digest.Algorithm{digest.SHA256, digest.SHA384, digest.SHA512} {
-		for i := range 256 {
-			prefixes = append(prefixes, fmt.Sprintf("%s:%02x", a, i))
-		}
+// blobsDir is where the objects stand whose digests begin with algorithm and digits.
+func (l layout) blobsDir(algorithm, digits string) string {
+	return filepath.Join(l.root, "blobs", algorithm, digits)
+}
+
+func algorithms() []string {
+	return []string{digest.SHA256.String(), digest.SHA384.String(), digest.SHA512.String()}
+}
+
+// shards are what the digests of a directory begin with, after the algorithm.
+func shards() (digits []string) {
+	for i := range 256 {
+		digits = append(digits, fmt.Sprintf("%02x", i))
 	}
-	return prefixes
+	return digits
 }
 
 // fileNames lists a directory, in no order; one that does not exist is empty.

@@ -2,7 +2,6 @@ package storage
 
 import (
 	"bytes"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,58 +12,12 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/opencontainers/go-digest"
 	"go.etcd.io/bbolt"
-	berrors "go.etcd.io/bbolt/errors"
 
 	"github.com/ecr-mirror/ecr-mirror/registry"
 )
 
-// The buckets of meta.db. Content is not in it: losing the file costs access times, tags and links, and a link is made
-// again by one upstream Stat. An object that has links has a row in objects.
-const (
-	bucketObjects = "objects" // digest -> objectRow
-	bucketLinks   = "links"   // digest \0 kind \0 namespace \0 repo -> linkRow
-	bucketTags    = "tags"    // namespace \0 repo \0 tag -> tagRow
-	bucketFormat  = "format"  // "version" -> formatVersion
-	formatVersion = "1"
-)
-
 // recentLinks is how many objects have their links in memory, at some 400 bytes: an image pulled by many nodes is a few.
 const recentLinks = 4096
-
-// place is where an object is asked for: bytes are shared between places, the right to read them is not.
-type place struct {
-	namespace, repo string
-	kind            registry.Kind
-}
-
-func (p place) link(d digest.Digest) string {
-	return d.String() + "\x00" + p.kind.String() + "\x00" + p.namespace + "\x00" + p.repo
-}
-
-// linkRow is the stored form of a link. Fields may be added; these keep their names and meaning.
-type linkRow struct {
-	MediaType string `json:"mediaType,omitempty"`
-	Size      int64  `json:"size"`
-}
-
-// objectRow is what the next start wants to know of an object without asking for it. Stored as two big-endian 64-bit
-// integers.
-type objectRow struct {
-	access int64 // Unix nanoseconds
-	size   int64 // bytes
-}
-
-func (r objectRow) encode() []byte {
-	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, uint64(r.access)), uint64(r.size))
-}
-
-func decodeObject(v []byte) (r objectRow, ok bool) {
-	if len(v) != 16 {
-		return r, false
-	}
-	r = objectRow{int64(binary.BigEndian.Uint64(v)), int64(binary.BigEndian.Uint64(v[8:]))}
-	return r, r.size >= 0
-}
 
 // meta is meta.db behind a write-behind cache: a put is seen at once and is durable after the next flush. Flushes that
 // wait for one another become one transaction, so many small writes cost one fsync.
@@ -85,38 +38,13 @@ func openMeta(path string, wait time.Duration) (*meta, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = db.Update(func(tx *bbolt.Tx) error {
-		for _, b := range []string{bucketLinks, bucketObjects, bucketTags, bucketFormat} {
-			if _, err := tx.CreateBucketIfNotExists([]byte(b)); err != nil {
-				return err
-			}
-		}
-		f := tx.Bucket([]byte(bucketFormat))
-		if v := f.Get([]byte("version")); v != nil && string(v) != formatVersion {
-			return fmt.Errorf("format version %s, this program knows %s", v, formatVersion)
-		}
-		return f.Put([]byte("version"), []byte(formatVersion))
-	})
-	if err != nil {
+	if err := prepareDB(db); err != nil {
 		db.Close()
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	m := &meta{db: db, pending: newBatch(), flushing: newBatch()}
 	m.recent, _ = lru.New[digest.Digest, map[place]linkRow](recentLinks) // fails only for a size below 1
 	return m, nil
-}
-
-var errLocked = errors.New("locked: another process uses this directory")
-
-func openDB(path string, wait time.Duration, readOnly bool) (*bbolt.DB, error) {
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: wait, ReadOnly: readOnly, FreelistType: bbolt.FreelistMapType})
-	if errors.Is(err, berrors.ErrTimeout) {
-		err = errLocked
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return db, nil
 }
 
 func (m *meta) close() error { return errors.Join(m.flush(), m.db.Close()) }

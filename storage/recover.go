@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
@@ -37,35 +38,36 @@ func (s *Store) recover() error {
 	return nil
 }
 
-// recoverObjects goes through blobs/, two digits of the digest at a time, which is a directory and a stretch of rows.
+// recoverObjects goes through blobs/, a directory and its stretch of rows at a time.
 func (s *Store) recoverObjects() ([]*item, error) {
-	shards := shards()
-	found := make([][]*item, len(shards))
+	var mu sync.Mutex
+	var found []*item
 	var work errgroup.Group
 	work.SetLimit(runtime.GOMAXPROCS(0))
-	for i, prefix := range shards {
-		work.Go(func() (err error) {
-			found[i], err = s.recoverShard(prefix)
-			return err
-		})
+	for _, algorithm := range algorithms() {
+		for _, digits := range shards() {
+			work.Go(func() error {
+				items, err := s.recoverShard(algorithm, digits)
+				mu.Lock()
+				defer mu.Unlock()
+				found = append(found, items...)
+				return err
+			})
+		}
 	}
-	if err := work.Wait(); err != nil {
-		return nil, err
-	}
-	return slices.Concat(found...), nil
+	return found, work.Wait()
 }
 
-// recoverShard returns the objects whose digests begin with prefix: the files in one directory, each with its row. It looks
-// only at files whose size no row knows, so that a million objects take about as long as listing them.
-func (s *Store) recoverShard(prefix string) (found []*item, err error) {
-	algorithm, digits, _ := strings.Cut(prefix, ":")
-	dir := filepath.Join(s.root, "blobs", algorithm, digits)
+// recoverShard returns the objects whose digests begin with algorithm and digits. It looks only at files whose size no row
+// knows, so that a million objects take about as long as listing them.
+func (s *Store) recoverShard(algorithm, digits string) (found []*item, err error) {
+	dir := s.blobsDir(algorithm, digits)
 	names, err := fileNames(dir)
 	if err != nil {
 		return nil, err
 	}
 	slices.Sort(names)
-	rows, err := s.meta.objects(prefix, len(names))
+	rows, err := s.meta.objects(algorithm+":"+digits, len(names))
 	if err != nil {
 		return nil, err
 	}

@@ -16,10 +16,15 @@ type bar interface {
 }
 
 func newBar(w io.Writer) bar {
-	if f, ok := w.(interface{ Fd() uintptr }); ok && term.IsTerminal(int(f.Fd())) {
+	if isTerminal(w) {
 		return &terminalBar{w: w}
 	}
 	return &plainBar{w: w, every: 10 * time.Second, now: time.Now}
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(interface{ Fd() uintptr })
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // terminalBar counts jobs, for they are what takes time where layers are shared; its description has the bytes.
