@@ -5,8 +5,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/distribution/reference"
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
+	"pgregory.net/rapid"
 
 	"github.com/ecr-mirror/ecr-mirror/registry"
 	"github.com/ecr-mirror/ecr-mirror/registry/wire"
@@ -133,6 +135,30 @@ func TestCheckRepo(t *testing.T) {
 			t.Errorf("%s: %v, want ok %t", repo, err, ok)
 		}
 	}
+}
+
+// TestNamesFollowTheGrammar holds what is let through without a look at the grammar against it.
+func TestNamesFollowTheGrammar(t *testing.T) {
+	names := rapid.StringOfN(rapid.RuneFrom([]rune("ab09./_-A:")), 0, 12, -1)
+	rapid.Check(t, func(t *rapid.T) {
+		name := names.Draw(t, "name")
+		_, err := reference.WithName(name)
+		u := &url.URL{Path: wire.TagsPath(name, 0, "")}
+		if _, got := wire.Parse(u); (got == nil) != (err == nil) {
+			t.Fatalf("Parse %q: %v, the grammar: %v", name, got, err)
+		}
+		behind, err := reference.WithName("host/" + name)
+		if got := wire.CheckRepo(name); (got == nil) != (err == nil && reference.Path(behind) == name) {
+			t.Fatalf("CheckRepo %q: %v, the grammar: %v", name, got, err)
+		}
+		named, err := reference.WithName("a")
+		if err == nil {
+			_, err = reference.WithTag(named, name)
+		}
+		if _, got := wire.Parse(&url.URL{Path: wire.ManifestPath("a", name)}); !strings.ContainsAny(name, ":/") && (got == nil) != (err == nil) {
+			t.Fatalf("Parse tag %q: %v, the grammar: %v", name, got, err)
+		}
+	})
 }
 
 // TestPaths holds that what a client builds is what a server reads.
