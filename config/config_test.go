@@ -57,7 +57,7 @@ func TestFull(t *testing.T) {
 			Tags:  config.Tags{TTL: 30 * time.Second, StaleFor: 48 * time.Hour, Authority: "destination"},
 			Blobs: "redirect",
 			Replication: config.Replication{Rules: []rules.Rule{{Repositories: []string{"team/**", "base-*", "/lib-[0-9]+/"}, Exclude: []string{"team/tmp-*"},
-				Tags: []string{"v*", "stable", "semver:>=1.2 <3"}, ExcludeTags: []string{"*-dev"}}},
+				Tags: []string{"v*", "stable", "semver:>=1.2 <3"}, ExcludeTags: []string{"*-dev"}, Platforms: []string{"linux/amd64", "linux/arm64"}}},
 				RulesFile: "testdata/replication.json", Destinations: "own", Sweep: 6 * time.Hour, Deletes: "ignore", Deletion: deletion},
 			Events: config.Events{SQS: "https://sqs.eu-central-1.amazonaws.com/111122223333/ecr-prod", Shared: true,
 				Webhook: &config.Webhook{Path: "/events/west", TokenFile: "testdata/secrets/token"}},

@@ -5,18 +5,12 @@ import (
 	"fmt"
 	"reflect"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
 )
-
-// later are keys that the design has and this version does not; [] stands for any index.
-var later = []string{
-	"mirrors[].replication.rules[].platforms",
-}
 
 const notYet = "not supported by this version"
 
@@ -96,15 +90,11 @@ func (d *decoder) mapping(path string, n *yaml.Node, v reflect.Value) {
 		d.lines[at] = n.Content[i].Line
 		if f, ok := fieldOf(v, key); ok {
 			d.value(at, n.Content[i+1], f)
-		} else if slices.Contains(later, index.ReplaceAllString(at, "[]")) {
-			d.problem(at, notYet)
 		} else {
 			d.problem(at, "unknown key")
 		}
 	}
 }
-
-var index = regexp.MustCompile(`\[\d+\]`)
 
 func fieldOf(v reflect.Value, key string) (reflect.Value, bool) {
 	for i := range v.NumField() {

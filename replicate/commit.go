@@ -150,11 +150,11 @@ func (b *batch) store(tx *bolt.Tx) error {
 
 // sameReceipt reports whether stored, if there is one, is about the same content as r.
 func sameReceipt(stored []byte, r Receipt) bool {
-	if stored == nil || r.Key.Tag == "" {
-		return stored != nil
+	if stored == nil {
+		return false
 	}
 	old, err := decodeReceipt(r.Key.encode(), stored)
-	return err == nil && old.Digest == r.Digest
+	return err == nil && old.Digest == r.Digest && old.Partial == r.Partial
 }
 
 // see brings memory up to the file. A lease may have begun while the file was written. The caller holds mu.

@@ -8,11 +8,13 @@ import (
 	"io"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ecr-mirror/ecr-mirror/registry"
+	"github.com/ecr-mirror/ecr-mirror/replicate/rules"
 )
 
 // ErrGone means that the source no longer has what was to be copied: there is nothing to do, and nothing is deleted. It
@@ -27,14 +29,22 @@ type Destination struct {
 	Reader registry.Reader // the same registry
 	// Repo is what the destination calls a repository of the source; nil: the same.
 	Repo func(string) string
+	// Platforms choose among the images of the index that a tag names; nil: all.
+	Platforms func(repo, tag string) rules.Platforms
 }
 
 // Image says what is copied between which places.
 type Image struct {
 	Source      registry.Reader // content: the local store over the source, so that bytes cross regions once
 	Tags        registry.Reader // tags: the source itself, which nothing between has an older answer for
+	Lister      registry.Lister // of the source, for what is about the image; nil: that is not copied along
 	Destination Destination
-	Repo        string // as the source names it
+	Repo        string          // as the source names it
+	Platforms   rules.Platforms // of the index that a tag names
+	// Follow copies only what is about an image that the destination has; else ErrUnwanted.
+	Follow bool
+	// Settled reports whether an image that is found complete was complete with what is about it before; nil: none was.
+	Settled func(digest.Digest) bool
 	// Progress is called when bytes have been sent, and with 0 when a step ended; nil is fine. Safe for concurrent use.
 	Progress func(bytes int64)
 }
@@ -46,6 +56,12 @@ type Result struct {
 	Found  bool          // all was there already
 	// Brought: the destination lacked the manifest itself. Without it at most the tag was written.
 	Brought bool
+	// Partial names the platforms that were chosen when others were not: their images are there, the index and the tag are not.
+	Partial string
+	// Pullable is when the image was complete. What is about it came after that.
+	Pullable time.Time
+	// Refused is why something that is about the image could not be copied; the first of several.
+	Refused error
 }
 
 // Copier copies images bottom-up: blobs, child manifests, index, and the tag last. What the destination has is skipped.
@@ -56,10 +72,20 @@ type Copier struct {
 	claims claims
 }
 
-// Content makes the manifest d and all below it exist at the destination. ErrGone: the source has no such manifest.
-// ctx bounds the whole copy; what was sent until then stays.
+// Content makes the manifest d, all below it, and what is about it exist at the destination. ErrGone: the source has no such
+// manifest. ctx bounds the whole copy; what was sent until then stays.
 func (c *Copier) Content(ctx context.Context, im Image, d digest.Digest) (Result, error) {
 	t := c.transfer(im)
+	if im.Follow {
+		if err := t.follows(ctx, d); err != nil {
+			return Result{}, err
+		}
+	}
+	res, err := t.content(ctx, d)
+	return t.finish(ctx, res, err)
+}
+
+func (t *transfer) content(ctx context.Context, d digest.Digest) (Result, error) {
 	root := registry.Object{Repo: t.repo, Kind: registry.Manifest, Digest: d}
 	missing, err := t.missing(ctx, []registry.Object{root})
 	if err != nil {
@@ -68,14 +94,23 @@ func (c *Copier) Content(ctx context.Context, im Image, d digest.Digest) (Result
 	if len(missing) == 0 {
 		return Result{Digest: d, Found: true}, nil
 	}
-	tr, err := t.tree(ctx, d)
+	tr, err := t.tree(ctx, d, nil)
 	if t.rootMissing(err, tr) {
 		return Result{}, fmt.Errorf("%w: %w", ErrGone, err)
 	}
 	if err == nil {
 		err = t.sendTree(ctx, tr, len(tr.levels))
 	}
-	return Result{Digest: d, Bytes: t.bytes.Load(), Brought: true}, err
+	return Result{Digest: d, Brought: true}, err
+}
+
+// finish completes the result of a copy, and copies what is about the image.
+func (t *transfer) finish(ctx context.Context, res Result, err error) (Result, error) {
+	if res.Pullable = time.Now(); err == nil && t.im.Lister != nil && !(res.Found && t.im.Settled != nil && t.im.Settled(res.Digest)) {
+		err = t.company(ctx, res.Digest, &res)
+	}
+	res.Bytes = t.bytes.Load()
+	return res, err
 }
 
 // transfer is one image under way.
@@ -84,7 +119,6 @@ type transfer struct {
 	im    Image
 	repo  string // as the destination names it
 	bytes atomic.Int64
-	lacks digest.Digest // what a tag job last found the destination to lack
 }
 
 func (c *Copier) transfer(im Image) *transfer {

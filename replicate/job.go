@@ -113,6 +113,8 @@ type Job struct {
 	Attempts int           // failures so far
 	State    State
 	Err      string // the last failure
+	// Follow: it is wanted only if it is about an image that the destination has: see Image.Follow.
+	Follow bool
 	// Lent: whoever put it keeps the intent, durably, until Settle says that it is over. The file gets the job only when it
 	// is given up.
 	Lent bool
@@ -124,6 +126,7 @@ type Job struct {
 func (j Job) refreshed(n Job, now time.Time, maxAttempts int) Job {
 	j.Lane = min(j.Lane, n.Lane)
 	j.Lent = j.Lent && n.Lent
+	j.Follow = j.Follow && n.Follow
 	fresh := n.Hint != "" && n.Hint != j.Hint && !n.SeenAt.Before(j.SeenAt)
 	switch {
 	case fresh:

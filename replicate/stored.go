@@ -30,6 +30,7 @@ type storedJob struct {
 	Attempts int           `json:"attempts,omitempty"`
 	State    string        `json:"state"` // never "leased"
 	Err      string        `json:"error,omitempty"`
+	Follow   bool          `json:"follow,omitempty"`
 }
 
 type storedReceipt struct {
@@ -38,6 +39,7 @@ type storedReceipt struct {
 	Bytes    int64         `json:"bytes,omitempty"`
 	Found    bool          `json:"found,omitempty"`
 	Digest   digest.Digest `json:"digest,omitempty"` // of a tag's
+	Partial  string        `json:"partial,omitempty"`
 }
 
 // maxErr bounds the stored text of a failure, in bytes: it may quote what a registry answered.
@@ -47,7 +49,7 @@ func encodeJob(j Job) ([]byte, error) {
 	if len(j.Err) > maxErr {
 		j.Err = strings.ToValidUTF8(j.Err[:maxErr], "")
 	}
-	return json.Marshal(storedJob{j.Lane.String(), j.Hint, j.SeenAt, j.Created, j.NextAt, j.Attempts, j.State.String(), j.Err})
+	return json.Marshal(storedJob{j.Lane.String(), j.Hint, j.SeenAt, j.Created, j.NextAt, j.Attempts, j.State.String(), j.Err, j.Follow})
 }
 
 func decodeJob(key, value []byte) (Job, error) {
@@ -59,7 +61,7 @@ func decodeJob(key, value []byte) (Job, error) {
 	if err := json.Unmarshal(value, &s); err != nil {
 		return Job{}, fmt.Errorf("stored job %v: %w", k, err)
 	}
-	j := Job{Key: k, Hint: s.Hint, SeenAt: s.Seen, Created: s.Created, NextAt: s.Next, Attempts: s.Attempts, Err: s.Err}
+	j := Job{Key: k, Hint: s.Hint, SeenAt: s.Seen, Created: s.Created, NextAt: s.Next, Attempts: s.Attempts, Err: s.Err, Follow: s.Follow}
 	for l := registry.LaneClient; l.String() != s.Lane; {
 		if l++; l >= lanes {
 			return Job{}, fmt.Errorf("stored job %v: unknown lane %q", k, s.Lane)
@@ -83,10 +85,12 @@ type Receipt struct {
 	PullableAt time.Time
 	Bytes      int64 // sent for it
 	Found      bool  // it was there before this queue did anything: somebody else's copy
+	// Partial names the platforms of an index whose images are there when others are not wanted: see Result.Partial.
+	Partial string
 }
 
 func encodeReceipt(r Receipt) ([]byte, error) {
-	return json.Marshal(storedReceipt{r.SeenAt, r.PullableAt, r.Bytes, r.Found, r.Digest})
+	return json.Marshal(storedReceipt{r.SeenAt, r.PullableAt, r.Bytes, r.Found, r.Digest, r.Partial})
 }
 
 func decodeReceipt(key, value []byte) (Receipt, error) {
@@ -98,5 +102,5 @@ func decodeReceipt(key, value []byte) (Receipt, error) {
 	if err := json.Unmarshal(value, &s); err != nil {
 		return Receipt{}, fmt.Errorf("stored receipt %v: %w", k, err)
 	}
-	return Receipt{k, s.Digest, s.Seen, s.Pullable, s.Bytes, s.Found}, nil
+	return Receipt{k, s.Digest, s.Seen, s.Pullable, s.Bytes, s.Found, s.Partial}, nil
 }

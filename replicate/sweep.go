@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/ecr-mirror/ecr-mirror/registry"
+	"github.com/ecr-mirror/ecr-mirror/replicate/rules"
 )
 
 // Sweep compares a source with one of its destinations and finds what events lost and what existed before them. It adds and
@@ -22,6 +23,8 @@ type Sweep struct {
 	Wants func(repo, tag string) bool
 	// WantsRepo is false for repositories of which nothing is wanted, so that they are not listed; nil: list all.
 	WantsRepo func(repo string) bool
+	// Platforms are what the rules choose of the index that a tag names; nil: all.
+	Platforms func(repo, tag string) rules.Platforms
 	// Queue knows what was at the destination before, and which tags are in conflict. Required.
 	Queue *Queue
 	// Interval is the time between the starts of two sweeps when Sweeping runs them, jittered by a tenth.
@@ -100,11 +103,13 @@ func (s *Sweep) compare(ctx context.Context, p *Plan, repo string, since time.Ti
 		if present {
 			found = append(found, Receipt{Key: s.key(repo, "", d), PullableAt: there.at, Found: true})
 		}
-		expired := false
+		expired, part := false, ""
 		if !present {
-			if _, expired, err = s.Queue.Receipt(s.key(repo, "", d)); err != nil {
+			r, ok, err := s.Queue.Receipt(s.key(repo, "", d))
+			if err != nil {
 				return err
 			}
+			expired, part = ok && r.Partial == "", r.Partial
 		}
 		bytes := img.Bytes
 		if present {
@@ -139,6 +144,9 @@ func (s *Sweep) compare(ctx context.Context, p *Plan, repo string, since time.Ti
 			}
 		}
 		for _, tag := range img.Tags {
+			if part != "" && s.Platforms != nil && s.Platforms(repo, tag).String() == part {
+				continue // the images that are wanted were copied; index and tag cannot be there
+			}
 			if there.tags[tag] == d {
 				found = append(found, Receipt{Key: s.key(repo, tag, d), Digest: d, PullableAt: there.at, Found: true})
 			} else if err := differ(tag); err != nil {

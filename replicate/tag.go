@@ -7,55 +7,78 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/ecr-mirror/ecr-mirror/registry"
+	"github.com/ecr-mirror/ecr-mirror/replicate/rules"
 )
 
 // maxRounds bounds how often a tag that keeps moving is followed within one attempt.
 const maxRounds = 5
 
-// Tag makes tag name at the destination what it names at the source. It asks the source before it writes and again after,
-// until the two agree, so the last writer of any number of jobs leaves the source's answer behind. ErrGone: the source has
-// no such tag. An immutable tag that names another digest is Conflict. ctx bounds the whole copy.
+// Tag makes tag name at the destination what it names at the source, with what is about it. It asks the source before it
+// writes and again after, until the two agree, so the last writer of any number of jobs leaves the source's answer behind.
+// Of an index of which not all platforms are wanted, the chosen images are copied: see Result.Partial. ErrGone: the source
+// has no such tag. An immutable tag that names another digest is Conflict. ctx bounds the whole copy.
 func (c *Copier) Tag(ctx context.Context, im Image, tag string) (Result, error) {
 	t := c.transfer(im)
+	if im.Follow {
+		about, ok := rules.Subject(tag)
+		if !ok {
+			return Result{}, fmt.Errorf("tag %s: %w", tag, ErrUnwanted)
+		}
+		if err := t.there(ctx, about); err != nil {
+			return Result{}, err
+		}
+	}
+	res, err := t.tag(ctx, tag)
+	return t.finish(ctx, res, err)
+}
+
+func (t *transfer) tag(ctx context.Context, tag string) (Result, error) {
 	wrote := false
+	var brought digest.Digest // was not there
 	var last error
 	for range maxRounds {
 		want, err := t.sourceTag(ctx, tag)
 		if err != nil {
-			return Result{Bytes: t.bytes.Load()}, err
+			return Result{}, err
 		}
-		have, err := im.Destination.Reader.Resolve(ctx, t.repo, tag)
+		have, err := t.im.Destination.Reader.Resolve(ctx, t.repo, tag)
 		t.progress(0)
 		switch {
 		case err == nil && have.Digest == want:
-			return Result{Digest: want, Bytes: t.bytes.Load(), Found: !wrote, Brought: wrote && t.lacks == want}, nil
+			return Result{Digest: want, Found: !wrote, Brought: wrote && brought == want}, nil
 		case err != nil && registry.ClassOf(err) != registry.NotFound:
-			return Result{Bytes: t.bytes.Load()}, atDestination(err)
+			return Result{}, atDestination(err)
 		}
-		root, gone, err := t.below(ctx, want)
-		if gone { // a push or a delete came between: ask again
+		root, err := t.below(ctx, want)
+		if root.gone { // a push or a delete came between: ask again
 			last = err
 			continue
 		}
 		if err != nil {
-			return Result{Bytes: t.bytes.Load()}, err
+			return Result{}, err
 		}
 		now, err := t.sourceTag(ctx, tag) // the copy may have taken an hour
 		if err != nil {
-			return Result{Bytes: t.bytes.Load()}, err
+			return Result{}, err
 		}
 		if last = nil; now != want {
 			continue
 		}
-		if err := t.putManifest(ctx, tag, root); err != nil {
-			return Result{Bytes: t.bytes.Load()}, err
+		if root.partial {
+			return Result{Digest: want, Partial: t.im.Platforms.String(), Found: root.found, Brought: !root.found}, nil
+		}
+		if !root.there {
+			brought = want
+		}
+		if err := t.putManifest(ctx, tag, root.manifest); err != nil {
+			return Result{}, err
 		}
 		wrote = true
 	}
 	if last == nil {
-		last = registry.Errorf(registry.Unavailable, "tag %s:%s: source and destination disagree after %d rounds", im.Repo, tag, maxRounds)
+		last = registry.Errorf(registry.Unavailable, "tag %s:%s: source and destination disagree after %d rounds", t.im.Repo, tag, maxRounds)
 	}
-	return Result{Bytes: t.bytes.Load()}, last
+	return Result{}, last
 }
 
 func (t *transfer) sourceTag(ctx context.Context, tag string) (digest.Digest, error) {
@@ -73,25 +96,36 @@ func (t *transfer) sourceTag(ctx context.Context, tag string) (digest.Digest, er
 	return d.Digest, nil
 }
 
-// below makes all that root refers to exist at the destination and returns root, which the caller sends under its tag.
-// gone: the source does not have root.
-func (t *transfer) below(ctx context.Context, root digest.Digest) (m manifest, gone bool, err error) {
-	o := registry.Object{Repo: t.repo, Kind: registry.Manifest, Digest: root}
+// root is the manifest that a tag is to name, when all below it is at the destination.
+type root struct {
+	manifest
+	partial bool // not all platforms are wanted: it cannot be there
+	there   bool // the destination had it
+	found   bool // the destination had all below it
+	gone    bool // the source does not have it
+}
+
+// below makes all that the manifest d refers to exist at the destination. The caller sends d itself under its tag.
+func (t *transfer) below(ctx context.Context, d digest.Digest) (root, error) {
+	o := registry.Object{Repo: t.repo, Kind: registry.Manifest, Digest: d}
 	missing, err := t.missing(ctx, []registry.Object{o})
 	if err != nil {
-		return manifest{}, false, err
+		return root{}, err
 	}
 	if len(missing) == 0 { // only the tag is to be written
-		m, _, err = t.readManifest(ctx, root)
-		return m, registry.ClassOf(err) == registry.NotFound, err
+		m, _, err := t.readManifest(ctx, d)
+		return root{manifest: m, there: true, found: true, gone: registry.ClassOf(err) == registry.NotFound}, err
 	}
-	t.lacks = root
-	tr, err := t.tree(ctx, root)
+	tr, err := t.tree(ctx, d, t.im.Platforms)
 	if err != nil {
-		return manifest{}, t.rootMissing(err, tr), err
+		return root{gone: t.rootMissing(err, tr)}, err
 	}
-	if err := t.sendTree(ctx, tr, len(tr.levels)-1); err != nil {
-		return manifest{}, false, fmt.Errorf("image %s: %w", root, err)
+	levels := tr.levels
+	if !tr.partial[d] {
+		levels = levels[:len(levels)-1]
 	}
-	return tr.bodies[o], false, nil
+	if err := t.sendTree(ctx, tr, len(levels)); err != nil {
+		return root{}, fmt.Errorf("image %s: %w", d, err)
+	}
+	return root{manifest: tr.bodies[o], partial: tr.partial[d], found: len(levels) == 0}, nil
 }

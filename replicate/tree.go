@@ -7,6 +7,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/ecr-mirror/ecr-mirror/registry"
+	"github.com/ecr-mirror/ecr-mirror/replicate/rules"
 )
 
 // Bounds on what one image may refer to, against hostile manifests. Real images: depth 1, ten manifests, a hundred blobs.
@@ -32,12 +33,16 @@ type tree struct {
 	bytes  int
 	height map[digest.Digest]int // of manifests seen; -1: the destination has it
 	seen   map[registry.Object]bool
+	// platforms choose among the images of indexes. An index that lacks some is not sent, nor one above it.
+	platforms rules.Platforms
+	partial   map[digest.Digest]bool
 }
 
 // tree reads root and, below it, what the destination lacks. A manifest that the destination has is not descended into:
 // it was accepted only after what it refers to.
-func (t *transfer) tree(ctx context.Context, root digest.Digest) (*tree, error) {
-	tr := &tree{bodies: make(map[registry.Object]manifest), height: make(map[digest.Digest]int), seen: make(map[registry.Object]bool)}
+func (t *transfer) tree(ctx context.Context, root digest.Digest, platforms rules.Platforms) (*tree, error) {
+	tr := &tree{bodies: make(map[registry.Object]manifest), height: make(map[digest.Digest]int), seen: make(map[registry.Object]bool),
+		platforms: platforms, partial: make(map[digest.Digest]bool)}
 	_, err := t.visit(ctx, tr, root, 0)
 	return tr, err
 }
@@ -63,8 +68,9 @@ func (t *transfer) visit(ctx context.Context, tr *tree, d digest.Digest, depth i
 			tr.blobs = append(tr.blobs, bo)
 		}
 	}
+	chosen, partial := tr.platforms.Choose(links.Manifests)
 	var children []registry.Object
-	for _, c := range links.Manifests {
+	for _, c := range chosen {
 		if co := (registry.Object{Repo: t.repo, Kind: registry.Manifest, Digest: c.Digest}); !tr.seen[co] {
 			tr.seen[co] = true
 			tr.height[c.Digest] = -1 // until it turns out to be missing
@@ -81,17 +87,21 @@ func (t *transfer) visit(ctx context.Context, tr *tree, d digest.Digest, depth i
 	for _, c := range missing {
 		delete(tr.height, c.Digest)
 	}
-	for _, c := range links.Manifests {
+	for _, c := range chosen {
 		h, err := t.visit(ctx, tr, c.Digest, depth+1)
 		if err != nil {
 			return 0, err
 		}
 		height = max(height, h+1)
+		partial = partial || tr.partial[c.Digest]
+	}
+	if tr.height[d] = height; partial {
+		tr.partial[d] = true
+		return height, nil
 	}
 	for len(tr.levels) <= height {
 		tr.levels = append(tr.levels, nil)
 	}
-	tr.height[d] = height
 	tr.levels[height] = append(tr.levels[height], o)
 	tr.bodies[o] = m
 	return height, nil

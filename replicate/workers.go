@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
@@ -19,6 +20,7 @@ import (
 type Mirror struct {
 	Source       registry.Reader // content: the local store over the source
 	Tags         registry.Reader // the source itself, for what a tag names now; nil: Source
+	Lister       registry.Lister // the source, for what is about an image; nil: that is not copied along
 	Destinations map[string]Destination
 }
 
@@ -30,7 +32,7 @@ type Options struct {
 	Uploads     int              // uploads at a time for one job: 3
 	NoProgress  time.Duration    // a job in which nothing moves for this long fails: 10m; waiting for a quota counts as not moving
 	Logger      *slog.Logger     // one line per attempt; nil: none
-	Now         func() time.Time // for receipts and lag; nil: time.Now
+	Now         func() time.Time // for durations in the log and ages in metrics; nil: time.Now
 }
 
 // Workers do the queue's jobs.
@@ -99,6 +101,9 @@ func (w *Workers) work(ctx context.Context, j Job) {
 	case errors.Is(err, ErrGone):
 		result = "gone"
 		stored = w.o.Queue.Done(j)
+	case errors.Is(err, ErrUnwanted):
+		result = "unwanted"
+		stored = w.o.Queue.Done(j)
 	case err != nil:
 		result, level = strings.ReplaceAll(registry.ClassOf(err).String(), " ", "_"), slog.LevelWarn
 		var after Job
@@ -106,16 +111,23 @@ func (w *Workers) work(ctx context.Context, j Job) {
 		attrs = append(attrs, slog.String("state", after.State.String()), slog.Int("attempts", after.Attempts),
 			slog.Duration("retryIn", max(0, after.NextAt.Sub(now))), slog.Any("err", err))
 	default:
-		if res.Found {
+		switch {
+		case res.Found:
 			result = "found"
+		case res.Partial != "":
+			result = "partial"
 		}
 		found := res.Found && j.Attempts == 0
-		r := Receipt{Key: j.Key, SeenAt: j.SeenAt, PullableAt: now, Bytes: res.Bytes, Found: !res.Brought && j.Attempts == 0}
+		r := Receipt{Key: j.Key, SeenAt: j.SeenAt, PullableAt: res.Pullable, Bytes: res.Bytes, Found: !res.Brought && j.Attempts == 0, Partial: res.Partial}
 		r.Key.Tag, r.Key.Digest = "", res.Digest
 		if j.Hint != "" && j.Hint != res.Digest {
 			result, r.SeenAt = "superseded", time.Time{} // that event was about another image
 		}
 		attrs = append(attrs, slog.String("digest", res.Digest.String()), slog.Int64("bytes", res.Bytes))
+		if res.Refused != nil {
+			level = slog.LevelWarn
+			attrs = append(attrs, slog.Any("refused", res.Refused))
+		}
 		receipts := []Receipt{r}
 		if j.Tag != "" {
 			t := r
@@ -123,7 +135,7 @@ func (w *Workers) work(ctx context.Context, j Job) {
 			receipts = append(receipts, t)
 		}
 		if stored = w.o.Queue.Done(j, receipts...); stored == nil && !r.SeenAt.IsZero() && !found {
-			lag := max(0, now.Sub(r.SeenAt))
+			lag := max(0, r.PullableAt.Sub(r.SeenAt))
 			w.metrics.lag.WithLabelValues(j.Mirror, j.Destination).Observe(lag.Seconds())
 			attrs = append(attrs, slog.Duration("lag", lag))
 		}
@@ -150,12 +162,22 @@ func (w *Workers) attempt(ctx context.Context, j Job) (Result, error) {
 	defer stop()
 	sent := w.metrics.bytes.WithLabelValues(j.Mirror, j.Destination)
 	d.Name = j.Mirror + "/" + j.Destination
-	im := Image{Source: m.Source, Tags: m.Tags, Destination: d, Repo: j.Repo, Progress: func(n int64) {
-		alive()
-		sent.Add(float64(n))
-	}}
+	im := Image{Source: m.Source, Tags: m.Tags, Lister: m.Lister, Destination: d, Repo: j.Repo, Follow: j.Follow,
+		Progress: func(n int64) {
+			alive()
+			sent.Add(float64(n))
+		},
+		Settled: func(d digest.Digest) bool {
+			k := j.Key
+			k.Tag, k.Digest = "", d
+			r, ok, err := w.o.Queue.Receipt(k)
+			return ok && err == nil && !r.Found
+		}}
 	if im.Tags == nil {
 		im.Tags = m.Source
+	}
+	if d.Platforms != nil && j.Tag != "" {
+		im.Platforms = d.Platforms(j.Repo, j.Tag)
 	}
 	copy := func() (Result, error) {
 		if j.Tag != "" {

@@ -73,7 +73,7 @@ func (p *place) examine(ctx context.Context, queue *replicate.Queue, ref imageRe
 		e.State = stateUnwanted
 		return e, nil
 	}
-	check := presence.Check{Source: p.source, Destination: p.destination, Repo: p.rules.There}
+	check := presence.Check{Source: p.source, Destination: p.destination, Repo: p.rules.There, Platforms: p.rules.Platforms(ref.repo, ref.tag)}
 	var r presence.Report
 	if ref.tag != "" {
 		r = check.Tag(ctx, ref.repo, ref.tag)
@@ -107,14 +107,14 @@ func (e *entry) record(queue *replicate.Queue, k replicate.Key) error {
 	if queue == nil {
 		return nil
 	}
-	missing := e.State == string(presence.Absent) || e.State == string(presence.Behind) || e.State == string(presence.Partial)
+	missing := e.State == string(presence.Absent) || e.State == string(presence.Behind) || e.State == string(presence.Incomplete)
 	content := k
 	if content.Tag, content.Digest = "", e.Digest; e.Digest != "" {
 		r, ok, err := queue.Receipt(content)
 		switch {
 		case err != nil:
 			return err
-		case ok && e.State == string(presence.Absent):
+		case ok && e.State == string(presence.Absent) && r.Partial == "":
 			e.State = stateExpired
 		case ok && !r.Found && !missing:
 			e.PullableAt, e.Bytes = r.PullableAt, r.Bytes

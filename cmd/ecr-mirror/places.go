@@ -66,10 +66,16 @@ func placesOf(ctx context.Context, c *config.Mirror, src upstream, base *aws.Con
 	return all, nil
 }
 
+// wants reports whether the rules want what the job is for: for itself, or as something about an image that they want.
+func (p *place) wants(j *replicate.Job) bool {
+	j.Follow = p.rules.Follows(j.Repo, j.Tag)
+	return j.Follow || p.rules.Match(j.Repo, j.Tag)
+}
+
 // sweep compares the place's source with its destination.
 func (p *place) sweep(queue *replicate.Queue) *replicate.Sweep {
 	return &replicate.Sweep{Mirror: p.mirror, Destination: p.name, Source: p.source, Target: p.destination,
-		Repo: p.rules.There, Wants: p.rules.Match, WantsRepo: p.rules.MatchRepo, Queue: queue}
+		Repo: p.rules.There, Platforms: p.rules.Platforms, Wants: p.rules.Match, WantsRepo: p.rules.MatchRepo, Queue: queue}
 }
 
 // imageRef is REPO:TAG or REPO@DIGEST, with or without a registry that one of the mirrors has as a name.

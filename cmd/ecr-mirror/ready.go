@@ -32,7 +32,8 @@ func readyCommand() *cobra.Command {
 		Use:   "ready REF",
 		Short: "Wait until every destination can serve an image",
 		Long: `Ready asks source and destinations, as status REF does, until every destination can serve REF with all its platforms and
-referrers: a deployment waits for it instead of guessing how long replication takes.
+referrers: a deployment waits for it instead of guessing how long replication takes. Where rules choose platforms it is
+enough that those are there: the state is then partial, for only the mirror serves the index.
 
 Exit codes: 0 every destination can serve it; 1 the question could not be asked; 2 not within the timeout; 3 it will not
 come by itself, because no rule wants it there, or because the destination's tag is immutable and names another image.`,
@@ -75,7 +76,7 @@ func (a *asker) wait(ctx context.Context, ref string, timeout time.Duration) (an
 		waiting := 0
 		for _, e := range answer.Images {
 			switch e.State {
-			case string(presence.Ready):
+			case string(presence.Ready), string(presence.Partial):
 			case stateUnwanted, replicate.Conflict.String():
 				return answer, exitError{exitNever, fmt.Errorf("%s: %s will not have it: %s", ref, e.Mirror, e.State)}
 			default:

@@ -7,9 +7,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/ecr"
 
+	"github.com/ecr-mirror/ecr-mirror/registry"
 	"github.com/ecr-mirror/ecr-mirror/registry/registrytest"
 	"github.com/ecr-mirror/ecr-mirror/registry/remote"
 )
@@ -151,5 +153,38 @@ func purge(t *testing.T, r *rig, repo string) {
 	res.Body.Close()
 	if res.StatusCode != http.StatusNoContent {
 		t.Fatalf("purge: %s", res.Status)
+	}
+}
+
+// Of an index the platforms that a rule chooses are replicated; clients pull the whole index through the mirror all the same.
+func TestChosenPlatforms(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, `
+  events: {sqs: $queue}
+  replication: {rules: [{repositories: [team/*], tags: ["v*"], platforms: [linux/arm64]}]}
+`)
+	amd, arm := registrytest.Image(1, 1<<20), registrytest.Image(2, 1<<20)
+	index := registrytest.Index(amd, arm)
+	must(t, r.source.CreateRepository("team/app"))
+	registrytest.Push(t, r.push, "team/app", "v1", index)
+	there := func(n registrytest.Node) bool {
+		_, err := r.arrives.Stat(t.Context(), registry.Object{Repo: "team/app", Kind: registry.Manifest, Digest: n.Desc.Digest})
+		return err == nil
+	}
+	r.eventually("the chosen image at the destination", func() bool { return there(arm) })
+	r.eventually("an idle queue", func() bool { return r.app.queue.Pending().Waiting() == 0 })
+	if there(amd) || there(index) {
+		t.Error("what the rule does not choose is at the destination")
+	}
+	signature := registrytest.Referrer(arm.Desc, "application/signature", []byte("signed later"))
+	registrytest.Push(t, r.push, "team/app", "", signature)
+	r.eventually("its signature, by an event of its own", func() bool { return there(signature) })
+	if err := r.pulled("team/app", "v1"); err != nil {
+		t.Errorf("pull of the whole: %v", err)
+	}
+	a := r.asker(true)
+	answer, err := a.wait(t.Context(), "team/app:v1", 10*time.Second)
+	if err != nil || len(answer.Images) != 1 || answer.Images[0].State != "partial" || len(answer.Images[0].Missing) != 0 {
+		t.Errorf("ready: %v, %+v", err, answer)
 	}
 }

@@ -90,7 +90,8 @@ and destinations: its answer is right whoever brought the image there. Without o
 A mirror that runs with the configuration is asked through its admin listener; else this command answers itself, with the
 queue that the last mirror left in the cache directory.
 
-States: ready; partial (platforms or referrers are missing), behind (the tag names another image, or none), absent, expired
+States: ready; partial (the platforms that rules choose are there; the mirror serves the index), incomplete (platforms or
+referrers are missing), behind (the tag names another image, or none), absent, expired
 (the destination's own lifecycle removed it), unwanted (no rule), gone (from the source), unknown (a registry could not be
 asked); of jobs: pending, leased, dead, conflict (an immutable tag), done, and found (others brought it).`,
 		Args: cobra.MaximumNArgs(1),

@@ -137,7 +137,7 @@ func TestReady(t *testing.T) {
 	}
 	must(t, r.destination.CreateRepository("app"))
 	registrytest.Push(t, r.arrives, "app", "v1", img)
-	if e := r.ask(a, "app:v1"); e.State != "partial" || len(e.Missing) != 1 || !strings.HasPrefix(e.Missing[0], "application/signature@") {
+	if e := r.ask(a, "app:v1"); e.State != "incomplete" || len(e.Missing) != 1 || !strings.HasPrefix(e.Missing[0], "application/signature@") {
 		t.Errorf("without its referrer: %+v", e)
 	}
 	if got := code("app:v1"); got != exitNotYet {

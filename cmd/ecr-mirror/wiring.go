@@ -84,9 +84,9 @@ func (w *wiring) replicate(c *config.Mirror, source registry.Reader) {
 	if len(w.places) == 0 {
 		return
 	}
-	w.jobs = &replicate.Mirror{Source: w.store.Over(w.name, source), Tags: source, Destinations: make(map[string]replicate.Destination)}
+	w.jobs = &replicate.Mirror{Source: w.store.Over(w.name, source), Tags: source, Lister: w.places[0].source, Destinations: make(map[string]replicate.Destination)}
 	for _, p := range w.places {
-		w.jobs.Destinations[p.name] = replicate.Destination{Writer: p.destination, Reader: p.destination, Repo: p.rules.There}
+		w.jobs.Destinations[p.name] = replicate.Destination{Writer: p.destination, Reader: p.destination, Repo: p.rules.There, Platforms: p.rules.Platforms}
 		sweep := p.sweep(w.queue)
 		sweep.Interval = c.Replication.Sweep
 		w.sweeps = append(w.sweeps, sweep)
@@ -148,7 +148,7 @@ func (w *wiring) dead(ctx context.Context, body []byte, reason error) error {
 func (w *wiring) missed(m mirror.Miss) error {
 	var jobs []replicate.Job
 	for _, p := range w.places {
-		if j, ok := replicate.FromMiss(w.name, p.name, m.Repo, m.Tag, m.Descriptor.Digest, time.Now()); ok && p.rules.Match(m.Repo, m.Tag) {
+		if j, ok := replicate.FromMiss(w.name, p.name, m.Repo, m.Tag, m.Descriptor.Digest, time.Now()); ok && p.wants(&j) {
 			jobs = append(jobs, j)
 		}
 	}
@@ -182,7 +182,7 @@ func (w *wiring) changed(m *mirror.Mirror, source string, changes []registry.Cha
 		}
 		m.Invalidate(c.Repo, c.Tag)
 		for _, p := range w.places {
-			if j, ok := replicate.FromChange(w.name, p.name, c); ok && p.rules.Match(c.Repo, c.Tag) {
+			if j, ok := replicate.FromChange(w.name, p.name, c); ok && p.wants(&j) {
 				jobs = append(jobs, j)
 			}
 		}

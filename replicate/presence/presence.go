@@ -17,18 +17,22 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/ecr-mirror/ecr-mirror/registry"
+	"github.com/ecr-mirror/ecr-mirror/replicate/rules"
 )
 
 // State is what a destination can make of a reference.
 type State string
 
 const (
-	Ready   State = "ready"   // it serves the reference, with all platforms and referrers
-	Absent  State = "absent"  // it has nothing of the image
-	Behind  State = "behind"  // it has the image or a part of it, but the tag is missing or names another
-	Partial State = "partial" // the tag is right, but platforms or referrers are missing
-	Unknown State = "unknown" // source or destination could not be asked
-	Gone    State = "gone"    // the source has no such image
+	Ready  State = "ready"  // it serves the reference, with all platforms and referrers
+	Absent State = "absent" // it has nothing of the image
+	Behind State = "behind" // it has the image or a part of it, but the tag is missing or names another
+	// Partial: not all platforms are wanted there, and those that are are there, with their referrers. The index and its
+	// tag are not, for a registry refuses an index whose images are missing: the mirror serves them.
+	Partial    State = "partial"
+	Incomplete State = "incomplete" // the tag is right, but platforms or referrers are missing
+	Unknown    State = "unknown"    // source or destination could not be asked
+	Gone       State = "gone"       // the source has no such image
 )
 
 // Registry is what is asked of source and destination. If it is a registry.Describer, times of pushes are known.
@@ -46,6 +50,8 @@ type Check struct {
 	}
 	// Repo is what the destination calls a repository of the source; nil: the same.
 	Repo func(string) string
+	// Platforms choose among the images of an index; nil: all.
+	Platforms rules.Platforms
 }
 
 // Part is a manifest below or about the image.
@@ -129,7 +135,8 @@ func (c *Check) parts(ctx context.Context, r *Report, repo string, tagged bool) 
 	if err != nil {
 		return err
 	}
-	for _, m := range links.Manifests {
+	chosen, partial := c.Platforms.Choose(links.Manifests)
+	for _, m := range chosen {
 		p := Part{Digest: m.Digest}
 		if m.Platform != nil {
 			p.Name = m.Platform.OS + "/" + m.Platform.Architecture
@@ -140,6 +147,9 @@ func (c *Check) parts(ctx context.Context, r *Report, repo string, tagged bool) 
 		r.Platforms = append(r.Platforms, p)
 	}
 	for ref, err := range c.Source.Referrers(ctx, repo, r.Digest, "") {
+		if partial { // those of an index that cannot be there are not expected there
+			break
+		}
 		if err != nil {
 			return fmt.Errorf("source: %w", err)
 		}
@@ -153,7 +163,7 @@ func (c *Check) parts(ctx context.Context, r *Report, repo string, tagged bool) 
 		return fmt.Errorf("destination: %w", err)
 	}
 	below := 0
-	complete := root[0].Present
+	complete := true
 	for _, parts := range [][]Part{r.Platforms, r.Referrers} {
 		for _, p := range parts {
 			if p.Present {
@@ -162,11 +172,16 @@ func (c *Check) parts(ctx context.Context, r *Report, repo string, tagged bool) 
 			complete = complete && p.Present
 		}
 	}
+	if partial && !root[0].Present && complete {
+		r.State = Partial
+		return nil
+	}
+	complete = complete && root[0].Present
 	switch {
 	case complete && tagged:
 		r.State = Ready
 	case root[0].Present && tagged:
-		r.State = Partial
+		r.State = Incomplete
 	case root[0].Present || below > 0 || r.Have != "":
 		r.State = Behind
 	default:

@@ -11,6 +11,7 @@ import (
 	"github.com/ecr-mirror/ecr-mirror/registry/mem"
 	"github.com/ecr-mirror/ecr-mirror/registry/registrytest"
 	"github.com/ecr-mirror/ecr-mirror/replicate/presence"
+	"github.com/ecr-mirror/ecr-mirror/replicate/rules"
 )
 
 // broken is a registry that cannot be asked.
@@ -72,7 +73,7 @@ func TestCheck(t *testing.T) {
 			push(src, t, "v1", index)
 			push(src, t, "", signature)
 			push(dst, t, "v1", index)
-		}, "partial; linux/amd64 linux/arm64; -application/signature"},
+		}, "incomplete; linux/amd64 linux/arm64; -application/signature"},
 		"referrer there": {func(t *testing.T, src, dst *mem.Registry) {
 			for _, r := range []*mem.Registry{src, dst} {
 				push(r, t, "v1", one)
@@ -90,7 +91,7 @@ func TestCheck(t *testing.T) {
 			if d := cmp.Diff(test.want, short(r)); d != "" {
 				t.Errorf("(-want +got):\n%s", d)
 			}
-			if r.Err != nil || (r.State == presence.Ready) != (!r.PullableAt.IsZero() && r.Have == r.Digest && r.PushedAt.Before(r.PullableAt)) && r.State != presence.Partial {
+			if r.Err != nil || (r.State == presence.Ready) != (!r.PullableAt.IsZero() && r.Have == r.Digest && r.PushedAt.Before(r.PullableAt)) && r.State != presence.Incomplete {
 				t.Errorf("%+v", r)
 			}
 		})
@@ -112,6 +113,32 @@ func TestContent(t *testing.T) {
 	registrytest.Push(t, dst, "copy/app", "", n)
 	if got := content(); got != presence.Ready {
 		t.Errorf("at the destination, by its name there: %v", got)
+	}
+}
+
+// Where rules choose platforms, the index and its tag are not expected at the destination.
+func TestChosenPlatforms(t *testing.T) {
+	one, two := registrytest.Image(1, 100), registrytest.Image(2, 100)
+	index := registrytest.Index(one, two)
+	src, dst := mem.New(), mem.New()
+	registrytest.Push(t, src, "app", "v1", index)
+	registrytest.Push(t, src, "app", "", registrytest.Referrer(index.Desc, "application/signature", []byte("ok")))
+	c := presence.Check{Source: src, Destination: dst, Platforms: rules.Platforms{{OS: "linux", Architecture: "arm64"}}}
+	state := func() string { return short(c.Tag(t.Context(), "app", "v1")) }
+	if got := state(); got != "absent; -linux/arm64;" {
+		t.Errorf("nothing there: %s", got)
+	}
+	registrytest.Push(t, dst, "app", "", one)
+	if got := state(); got != "absent; -linux/arm64;" {
+		t.Errorf("the other platform is there: %s", got)
+	}
+	registrytest.Push(t, dst, "app", "", two)
+	if got := state(); got != "partial; linux/arm64;" {
+		t.Errorf("the chosen platform is there: %s", got)
+	}
+	registrytest.Push(t, dst, "app", "v1", index) // somebody else's copy
+	if got := state(); got != "ready; linux/arm64;" {
+		t.Errorf("all is there: %s", got)
 	}
 }
 

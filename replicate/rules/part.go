@@ -23,3 +23,18 @@ func (p *Part) MatchRepo(repo string) bool {
 
 // Renames reports whether any name may differ at the destination.
 func (p *Part) Renames() bool { return p.renames }
+
+// Platforms returns which images of an index under tag are wanted: those of all rules that want the tag.
+func (p *Part) Platforms(repo, tag string) Platforms {
+	var some Platforms
+	for _, r := range p.rules {
+		if !r.wantsRepo(repo) || !r.wantsTag(tag) {
+			continue
+		}
+		if len(r.platforms) == 0 {
+			return nil
+		}
+		some = append(some, r.platforms...)
+	}
+	return some
+}

@@ -36,6 +36,10 @@ type Rule struct {
 	// in the range, such as `semver:^1.2` or `semver:>=1.2 <3 || 4.0.1`; `1.2` or a date is no version.
 	Tags        []string `yaml:"tags"`
 	ExcludeTags []string `yaml:"excludeTags"` // but none of these; default: none
+	// Platforms choose among the images of an index, as linux/amd64 or linux/arm/v7. The index itself then stays at the
+	// source, for registries refuse one whose images are missing: the mirror serves it. Images are then found by their tags
+	// alone. Default: all platforms.
+	Platforms []string `yaml:"platforms"`
 	// Destinations are those of the mirror that it goes to, by host or own. Default: own.
 	Destinations []string `yaml:"destinations"`
 	// Rename replaces the beginning of repository names there. Of several rules that want a repository the first decides.
@@ -55,6 +59,7 @@ type Set struct {
 type rule struct {
 	in, out       patterns // repositories; no in: all
 	tags, notTags patterns
+	platforms     Platforms
 	rename        Rename
 	destinations  []Destination
 }
@@ -63,12 +68,12 @@ func (r rule) wantsRepo(repo string) bool {
 	return (len(r.in) == 0 || r.in.match(repo)) && !r.out.match(repo)
 }
 
-// wantsTag: without a tag, an image is wanted only if tags do not matter.
+// wantsTag: without a tag, an image is wanted only if tags do not matter, nor platforms: an index tells them, not the image.
 func (r rule) wantsTag(tag string) bool {
-	if len(r.tags) == 0 {
-		return tag == "" || !r.notTags.match(tag)
+	if tag == "" {
+		return len(r.tags) == 0 && len(r.platforms) == 0
 	}
-	return tag != "" && r.tags.match(tag) && !r.notTags.match(tag)
+	return (len(r.tags) == 0 || r.tags.match(tag)) && !r.notTags.match(tag)
 }
 
 // New returns the set of rs; no rules mean everything. named are the destinations that rules may name; "own" is the mirror's,
@@ -92,6 +97,13 @@ func New(rs []Rule, named map[string]Destination) (*Set, error) {
 			out:     read("exclude", r.Exclude, repoPattern),
 			tags:    read("tags", r.Tags, tagPattern),
 			notTags: read("excludeTags", r.ExcludeTags, tagPattern),
+		}
+		for j, text := range r.Platforms {
+			platform, err := parsePlatform(text)
+			if err != nil {
+				problems = append(problems, fmt.Errorf("rules[%d].platforms[%d]: %w", i, j, err))
+			}
+			compiled.platforms = append(compiled.platforms, platform)
 		}
 		for j, name := range r.Destinations {
 			d, ok := named[name]

@@ -77,7 +77,7 @@ func TestRulesProblems(t *testing.T) {
 	_, err := rules.New([]rules.Rule{{Repositories: []string{"ok", "Upper"}}, {Exclude: []string{""}, Tags: []string{"a/b", "[x]"}},
 		{Repositories: []string{"/(a/", "/((a{100}){100})/", "/(abcdefghij){999}/", strings.Repeat("a", 513)},
 			Tags: []string{"semver: one", "semver:" + strings.Repeat("1", 513)}, ExcludeTags: []string{"//"}},
-		{Destinations: []string{"own", "a.example.com", "b.example.com"}, Rename: &rules.Rename{From: "a", To: "/"}}, {Rename: &rules.Rename{}}}, named)
+		{Destinations: []string{"own", "a.example.com", "b.example.com"}, Rename: &rules.Rename{From: "a", To: "/"}}, {Rename: &rules.Rename{}, Platforms: []string{"linux/amd64", "linux", "Linux/amd64", "linux/arm/v7/x"}}}, named)
 	want := []string{
 		`rules[0].repositories[1]: pattern "Upper": empty or with a character that no name has`,
 		`rules[1].exclude[0]: pattern "": empty or with a character that no name has`,
@@ -93,6 +93,9 @@ func TestRulesProblems(t *testing.T) {
 		`rules[3].destinations[2]: "b.example.com" is no destination of the mirror`,
 		`rules[3].rename.from: "a" is not the beginning of a repository name that ends with a slash`,
 		`rules[3].rename.to: "/" is not the beginning of a repository name that ends with a slash`,
+		`rules[4].platforms[1]: "linux" is not a platform like linux/amd64 or linux/arm/v7`,
+		`rules[4].platforms[2]: "Linux/amd64" is not a platform like linux/amd64 or linux/arm/v7`,
+		`rules[4].platforms[3]: "linux/arm/v7/x" is not a platform like linux/amd64 or linux/arm/v7`,
 		`rules[4].rename.from: neither from nor to`,
 	}
 	if diff := cmp.Diff(want, lines(err)); diff != "" {

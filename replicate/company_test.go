@@ -1,0 +1,341 @@
+package replicate_test
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/ecr-mirror/ecr-mirror/registry"
+	"github.com/ecr-mirror/ecr-mirror/registry/registrytest"
+	"github.com/ecr-mirror/ecr-mirror/replicate"
+	"github.com/ecr-mirror/ecr-mirror/replicate/rules"
+)
+
+// signed is an index of two images, with what is about it and them at the source: referrers, one with a referrer of its own,
+// and cosign's tags.
+type signed struct {
+	root, a, b         registrytest.Node
+	sbom, sig, ofSBOM  registrytest.Node // about a, root, and sbom
+	cosignRoot, cosign registrytest.Node // tagged as signature of root, and as SBOM of b
+}
+
+func pushSigned(t *testing.T, w registry.Writer, repo, tag string) signed {
+	s := signed{a: registrytest.Image(1, 10), b: registrytest.Image(2, 20), cosignRoot: registrytest.Image(3, 30), cosign: registrytest.Image(4, 40)}
+	s.root = registrytest.Index(s.a, s.b)
+	s.sbom = registrytest.Referrer(s.a.Desc, "application/sbom", []byte("sbom"))
+	s.ofSBOM = registrytest.Referrer(s.sbom.Desc, "application/signature", []byte("of sbom"))
+	s.sig = registrytest.Referrer(s.root.Desc, "application/signature", []byte("of root"))
+	registrytest.Push(t, w, repo, tag, s.root)
+	for _, n := range []registrytest.Node{s.sbom, s.ofSBOM, s.sig} {
+		registrytest.Push(t, w, repo, "", n)
+	}
+	registrytest.Push(t, w, repo, cosignTag(s.root, ".sig"), s.cosignRoot)
+	registrytest.Push(t, w, repo, cosignTag(s.b, ".sbom"), s.cosign)
+	return s
+}
+
+func cosignTag(n registrytest.Node, suffix string) string {
+	return "sha256-" + n.Desc.Digest.Encoded() + suffix
+}
+
+func (s signed) arrived(t *testing.T, p places, repo string) {
+	t.Helper()
+	for _, n := range []registrytest.Node{s.root, s.sbom, s.ofSBOM, s.sig} {
+		has(t, p.dst, repo, n)
+	}
+	names(t, p.dst, repo, cosignTag(s.root, ".sig"), s.cosignRoot)
+	names(t, p.dst, repo, cosignTag(s.b, ".sbom"), s.cosign)
+}
+
+func TestWhatIsAboutAnImageGoesWithIt(t *testing.T) {
+	p := newPlaces()
+	s := pushSigned(t, p.src, "app", "v1")
+	im := p.image("app")
+	im.Lister = p.from
+	var c replicate.Copier
+	res, err := c.Tag(t.Context(), im, "v1")
+	if must(t, err); res.Refused != nil || res.Found || res.Digest != s.root.Desc.Digest {
+		t.Errorf("result %+v", res)
+	}
+	s.arrived(t, p, "app")
+	names(t, p.dst, "app", "v1", s.root)
+	var order []string // of what was put last
+	for _, call := range p.to.Calls() {
+		for name, n := range map[string]registrytest.Node{"image": s.root, "sbom": s.sbom, "of sbom": s.ofSBOM} {
+			if strings.HasPrefix(call, "put-manifest") && strings.HasSuffix(call, n.Desc.Digest.String()) {
+				order = append(order, name)
+			}
+		}
+	}
+	if diff := cmp.Diff([]string{"image", "sbom", "of sbom"}, order); diff != "" {
+		t.Errorf("order of manifests (-want +got):\n%s", diff)
+	}
+
+	// An image that was settled is not asked about again; one that somebody else brought is.
+	im.Settled = func(digest.Digest) bool { return true }
+	p.from.Forget()
+	p.to.Forget()
+	if _, err := c.Tag(t.Context(), im, "v1"); err != nil || p.from.Count()+p.to.Count() != 2 {
+		t.Errorf("settled: %v, %d calls, want 2", err, p.from.Count()+p.to.Count())
+	}
+	fresh := registrytest.Referrer(s.root.Desc, "application/signature", []byte("later"))
+	registrytest.Push(t, p.src, "app", "", fresh)
+	im.Settled = nil
+	res, err = c.Content(t.Context(), im, s.root.Desc.Digest)
+	if must(t, err); !res.Found {
+		t.Errorf("result %+v", res)
+	}
+	has(t, p.dst, "app", fresh)
+}
+
+// What a registry refuses does not fail the image; what it cannot do just now has the copy tried again.
+func TestWhatIsAboutAnImageFails(t *testing.T) {
+	for _, tt := range []struct {
+		class   registry.Class
+		refused bool
+	}{{registry.Invalid, true}, {registry.Denied, true}, {registry.Conflict, true}, {registry.Unavailable, false}, {registry.Throttled, false}} {
+		for name, when := range map[string]func(*registrytest.Faulty, func(registrytest.Call) error){
+			"failed":              func(f *registrytest.Faulty, h func(registrytest.Call) error) { f.Before = h },
+			"failed after effect": func(f *registrytest.Faulty, h func(registrytest.Call) error) { f.After = h },
+		} {
+			p := newPlaces()
+			s := pushSigned(t, p.src, "app", "v1")
+			im := p.image("app")
+			im.Lister = p.from
+			when(p.to, func(c registrytest.Call) error {
+				if c.Op == "put-manifest" && (c.Object.Digest == s.sig.Desc.Digest || c.Object.Digest == s.cosign.Desc.Digest) {
+					return registry.Errorf(tt.class, "no")
+				}
+				return nil
+			})
+			var c replicate.Copier
+			res, err := c.Tag(t.Context(), im, "v1")
+			if (err == nil) != tt.refused || (res.Refused != nil) != tt.refused || err != nil && registry.ClassOf(err) != tt.class {
+				t.Errorf("%v, %s: %v, refused %v", tt.class, name, err, res.Refused)
+			}
+			names(t, p.dst, "app", "v1", s.root)
+			p.to.Before, p.to.After = nil, nil
+			res, err = c.Tag(t.Context(), im, "v1")
+			if must(t, err); !res.Found || res.Refused != nil {
+				t.Errorf("%v, %s: again: %+v", tt.class, name, res)
+			}
+			s.arrived(t, p, "app")
+		}
+	}
+}
+
+// A source that cannot list referrers has its images copied all the same.
+func TestNoReferrersToList(t *testing.T) {
+	p := newPlaces()
+	s := pushSigned(t, p.src, "app", "v1")
+	im := p.image("app")
+	im.Lister = p.from
+	p.from.Before = func(c registrytest.Call) error {
+		if c.Op == "referrers" {
+			return registry.Errorf(registry.Denied, "not allowed")
+		}
+		return nil
+	}
+	var c replicate.Copier
+	res, err := c.Tag(t.Context(), im, "v1")
+	if must(t, err); res.Refused == nil || !strings.Contains(res.Refused.Error(), "source: not allowed") {
+		t.Errorf("result %+v", res)
+	}
+	names(t, p.dst, "app", cosignTag(s.b, ".sbom"), s.cosign)
+}
+
+// Where rules want images by their tags, what is about them is wanted with them: by its own event, if they are there.
+func TestFollow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := run(t, func(o *replicate.Options) {
+			m := o.Mirrors["m"]
+			m.Lister = m.Tags.(registry.Lister)
+			o.Mirrors["m"] = m
+		})
+		s := pushSigned(t, r.src, "app", "v1")
+		follow := func(j replicate.Job) replicate.Job { j.Follow = true; return j }
+		early := []replicate.Job{follow(contentJob("app", s.sig.Desc.Digest)), follow(contentJob("app", s.a.Desc.Digest)),
+			follow(tagJob("app", cosignTag(s.root, ".sig"), "", time.Time{})), follow(tagJob("app", "v1", "", time.Time{})), follow(contentJob("app", d1))}
+		put(t, r.q, early...)
+		r.settle(time.Minute)
+		if n := r.to.Count("create", "put-manifest", "put-blob"); n != 0 {
+			t.Errorf("%d writes for what is about no image that is there", n)
+		}
+		put(t, r.q, tagJob("app", "v1", "", time.Time{}))
+		r.settle(time.Minute)
+		s.arrived(t, r.places, "app")
+
+		late := registrytest.Referrer(s.root.Desc, "application/signature", []byte("late"))
+		registrytest.Push(t, r.src, "app", "", late)
+		registrytest.Push(t, r.src, "app", cosignTag(s.a, ".att"), s.cosign)
+		stray := registrytest.Image(9, 90)
+		registrytest.Push(t, r.src, "app", "", stray)
+		put(t, r.q, follow(contentJob("app", late.Desc.Digest)), follow(tagJob("app", cosignTag(s.a, ".att"), "", time.Time{})), follow(contentJob("app", stray.Desc.Digest)))
+		r.settle(time.Minute)
+		has(t, r.dst, "app", late)
+		names(t, r.dst, "app", cosignTag(s.a, ".att"), s.cosign)
+		if _, err := r.dst.Stat(t.Context(), stray.Objects("app")[0]); err == nil {
+			t.Error("an image that no rule wants was copied")
+		}
+		if got := gather(t, r.w)["ecr_mirror_job_results_total destination=d mirror=m result=unwanted"]; got != 5 {
+			t.Errorf("%v jobs unwanted, want 5", got)
+		}
+	})
+}
+
+// A job for itself is not narrowed by one that only follows.
+func TestFollowIsWeaker(t *testing.T) {
+	q := newQueue(t)
+	j := contentJob("app", d1)
+	weak := j
+	weak.Follow = true
+	put(t, q, weak, j, weak)
+	if got := lease(t, q); got.Follow {
+		t.Error("a job that everybody wants only follows")
+	}
+	put(t, q, func() replicate.Job { w := weak; w.Digest = d2; return w }())
+	if got := lease(t, q); !got.Follow {
+		t.Error("a job that only follows does not")
+	}
+}
+
+// Of an index the chosen images are copied, with their attestations and what is about them; the index cannot be there.
+func TestPlatforms(t *testing.T) {
+	p := newPlaces()
+	amd, arm, attestation, plain := registrytest.Image(1, 10), registrytest.Image(2, 20), registrytest.Image(3, 30), registrytest.Image(4, 40)
+	root := registrytest.Index(amd, arm, attestation, registrytest.Image(5, 50), plain)
+	root = editIndex(root, func(ix *ocispec.Index) {
+		about := func(i, j int) {
+			ix.Manifests[i].Platform = &ocispec.Platform{OS: "unknown", Architecture: "unknown"}
+			ix.Manifests[i].Annotations = map[string]string{"vnd.docker.reference.type": "attestation-manifest",
+				"vnd.docker.reference.digest": ix.Manifests[j].Digest.String()}
+		}
+		about(2, 1) // of arm
+		about(3, 0) // of amd
+		ix.Manifests[4].Platform = nil
+	})
+	registrytest.Push(t, p.src, "app", "v1", root)
+	of := func(n registrytest.Node) registrytest.Node {
+		r := registrytest.Referrer(n.Desc, "application/sbom", []byte(n.Desc.Digest))
+		registrytest.Push(t, p.src, "app", "", r)
+		return r
+	}
+	ofAMD, ofARM, ofRoot := of(amd), of(arm), of(root)
+	im := p.image("app")
+	im.Lister, im.Platforms = p.from, rules.Platforms{{OS: "linux", Architecture: "arm64"}, {OS: "linux", Architecture: "s390x"}}
+	var c replicate.Copier
+	res, err := c.Tag(t.Context(), im, "v1")
+	if must(t, err); res.Partial != "linux/arm64,linux/s390x" || res.Found || res.Digest != root.Desc.Digest {
+		t.Errorf("result %+v", res)
+	}
+	for _, n := range []registrytest.Node{arm, attestation, plain, ofARM} {
+		has(t, p.dst, "app", n)
+	}
+	for name, n := range map[string]registrytest.Node{"the other platform": amd, "its attestation": root.Children[3], "its SBOM": ofAMD, "the index's": ofRoot, "the index": root} {
+		o := registry.Object{Repo: "app", Kind: registry.Manifest, Digest: n.Desc.Digest}
+		if _, err := p.dst.Stat(t.Context(), o); err == nil {
+			t.Errorf("%s was copied", name)
+		}
+	}
+	if d, err := p.dst.Resolve(t.Context(), "app", "v1"); err == nil {
+		t.Errorf("the tag names %v", d)
+	}
+	res, err = c.Tag(t.Context(), im, "v1")
+	if must(t, err); !res.Found || res.Partial == "" {
+		t.Errorf("again: %+v", res)
+	}
+
+	// An image is no index: it is copied as it is. An index whose platforms are all wanted is whole.
+	registrytest.Push(t, p.src, "app", "one", amd)
+	res, err = c.Tag(t.Context(), im, "one")
+	if must(t, err); res.Partial != "" {
+		t.Errorf("an image: %+v", res)
+	}
+	names(t, p.dst, "app", "one", amd)
+	im.Platforms = append(im.Platforms, rules.Platform{OS: "linux", Architecture: "amd64"})
+	res, err = c.Tag(t.Context(), im, "v1")
+	if must(t, err); res.Partial != "" {
+		t.Errorf("all platforms: %+v", res)
+	}
+	names(t, p.dst, "app", "v1", root)
+	has(t, p.dst, "app", ofRoot)
+}
+
+// A partial image is no difference to a sweep, until other platforms are wanted.
+func TestSweepOfPartialImages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		chosen := rules.Platforms{{OS: "linux", Architecture: "arm64"}}
+		platforms := func(repo, tag string) rules.Platforms { return chosen }
+		r := run(t, func(o *replicate.Options) {
+			d := o.Mirrors["m"].Destinations["d"]
+			d.Platforms = platforms
+			o.Mirrors["m"].Destinations["d"] = d
+		})
+		root := registrytest.Index(registrytest.Image(1, 10), registrytest.Image(2, 20))
+		registrytest.Push(t, r.src, "app", "v1", root)
+		sw := &replicate.Sweep{Mirror: "m", Destination: "d", Source: r.src, Target: r.dst, Queue: r.q, Platforms: platforms,
+			Wants: func(repo, tag string) bool { return tag != "" }}
+		sweep := func() []replicate.Difference {
+			plan, err := sw.Plan(t.Context(), time.Time{}, nil)
+			must(t, err)
+			must(t, r.q.PutAll(t.Context(), plan.Jobs(time.Now())))
+			r.settle(time.Minute)
+			return plan.Differences
+		}
+		if n := len(sweep()); n != 1 {
+			t.Errorf("%d differences at first", n)
+		}
+		has(t, r.dst, "app", root.Children[1])
+		rec, ok, err := r.q.Receipt(contentJob("app", root.Desc.Digest).Key)
+		if must(t, err); !ok || rec.Partial != "linux/arm64" {
+			t.Errorf("receipt %+v", rec)
+		}
+		if d := sweep(); len(d) != 0 {
+			t.Errorf("a partial image is a difference: %+v", d)
+		}
+		chosen = append(chosen, rules.Platform{OS: "linux", Architecture: "s390x"})
+		if n := len(sweep()); n != 1 {
+			t.Errorf("%d differences when another platform is wanted", n)
+		}
+		if d := sweep(); len(d) != 0 {
+			t.Errorf("the same again: %+v", d)
+		}
+		chosen = nil
+		if n := len(sweep()); n != 1 {
+			t.Errorf("%d differences when all platforms are wanted", n)
+		}
+		names(t, r.dst, "app", "v1", root)
+	})
+}
+
+// Only a tag that is about an image can follow one.
+func TestFollowOfAnOrdinaryTag(t *testing.T) {
+	p := newPlaces()
+	im := p.image("app")
+	im.Follow = true
+	var c replicate.Copier
+	if _, err := c.Tag(t.Context(), im, "v1"); !errors.Is(err, replicate.ErrUnwanted) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func editIndex(n registrytest.Node, edit func(*ocispec.Index)) registrytest.Node {
+	var ix ocispec.Index
+	err := json.Unmarshal(n.Body, &ix)
+	if err == nil {
+		edit(&ix)
+		n.Body, err = json.Marshal(ix)
+	}
+	if err != nil {
+		panic(err) // unreachable: registrytest made it
+	}
+	n.Desc = registry.DescriptorOf(n.Desc.MediaType, n.Body)
+	return n
+}
