@@ -46,7 +46,8 @@ func TestDeletesPropagate(t *testing.T) {
 			t.Fatalf("%v, %v", out, err)
 		}
 	}
-	if _, err := api.PutLifecyclePolicy(t.Context(), &awsecr.PutLifecyclePolicyInput{RepositoryName: aws.String("expiring"), LifecyclePolicyText: aws.String(`{"rules": []}`)}); err != nil {
+	if _, err := api.PutLifecyclePolicy(t.Context(), &awsecr.PutLifecyclePolicyInput{RepositoryName: aws.String("expiring"), LifecyclePolicyText: aws.String(`{"rules": [{"rulePriority": 1,
+		"selection": {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": 100}, "action": {"type": "expire"}}]}`)}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := api.UpdateImageStorageClass(t.Context(), &awsecr.UpdateImageStorageClassInput{RepositoryName: aws.String("archived"),

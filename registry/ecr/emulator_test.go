@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -103,10 +104,9 @@ func TestPushThroughFaults(t *testing.T) {
 		for _, after := range []bool{false, true} {
 			t.Run(op+map[bool]string{true: " after its effect"}[after], func(t *testing.T) {
 				emu, r := start(t, ecrtest.Options{PartSize: 2000})
-				failed := false
+				var failed atomic.Bool
 				emu.Fault(func(c ecrtest.Call) ecrtest.Fault {
-					if c.Op == op && !failed {
-						failed = true
+					if c.Op == op && failed.CompareAndSwap(false, true) {
 						return ecrtest.Fault{HangUp: true, After: after}
 					}
 					return ecrtest.Fault{}
@@ -137,8 +137,8 @@ func TestPushThroughFaults(t *testing.T) {
 					}
 					err = try()
 				}
-				if err != nil || !failed {
-					t.Fatalf("second: %v; fault used: %v", err, failed)
+				if err != nil || !failed.Load() {
+					t.Fatalf("second: %v; fault used: %v", err, failed.Load())
 				}
 				if d, err := r.Resolve(t.Context(), "app", "v1"); err != nil || d.Digest != img.Desc.Digest {
 					t.Errorf("got %v, %v", d, err)
@@ -314,7 +314,8 @@ func TestKeeper(t *testing.T) {
 		t.Errorf("describe an archived image: %v", err)
 	}
 	keeps(a.Desc.Digest, true)
-	if _, err := api.PutLifecyclePolicy(t.Context(), &awsecr.PutLifecyclePolicyInput{RepositoryName: aws.String("app"), LifecyclePolicyText: aws.String(`{"rules": []}`)}); err != nil {
+	if _, err := api.PutLifecyclePolicy(t.Context(), &awsecr.PutLifecyclePolicyInput{RepositoryName: aws.String("app"), LifecyclePolicyText: aws.String(`{"rules": [{"rulePriority": 1,
+		"selection": {"tagStatus": "any", "countType": "imageCountMoreThan", "countNumber": 100}, "action": {"type": "expire"}}]}`)}); err != nil {
 		t.Fatal(err)
 	}
 	expires(true)

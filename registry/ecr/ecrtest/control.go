@@ -3,6 +3,7 @@ package ecrtest
 import (
 	"encoding/json"
 	"io"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -25,55 +26,19 @@ type call struct {
 }
 
 // operation decodes its input, and answers with a value to encode or an *apiError.
-type operation func(c call, input []byte) (any, error)
+type operation struct {
+	input func() any // a pointer to what the input is decoded into, apart from target
+	do    func(c call, input []byte) (any, error)
+}
 
 func op[In any](f func(c call, in In) (any, error)) operation {
-	return func(c call, input []byte) (any, error) {
+	return operation{func() any { return new(In) }, func(c call, input []byte) (any, error) {
 		var in In
 		if err := json.Unmarshal(input, &in); err != nil {
 			return nil, errf("SerializationException", "%v", err)
 		}
 		return f(c, in)
-	}
-}
-
-// operations is the control API. An operation more is a line here and its function.
-func operations() map[string]operation {
-	return map[string]operation{
-		"GetAuthorizationToken":          op(getAuthorizationToken),
-		"DescribeRepositories":           op(describeRepositories),
-		"CreateRepository":               op(createRepository),
-		"DeleteRepository":               op(deleteRepository),
-		"DescribeImages":                 op(describeImages),
-		"ListImages":                     op(listImages),
-		"BatchGetImage":                  op(batchGetImage),
-		"BatchDeleteImage":               op(batchDeleteImage),
-		"PutImage":                       op(putImage),
-		"ListImageReferrers":             op(listImageReferrers),
-		"UpdateImageStorageClass":        op(updateImageStorageClass),
-		"DescribeImageReplicationStatus": op(describeImageReplicationStatus),
-		"BatchCheckLayerAvailability":    op(batchCheckLayerAvailability),
-		"GetDownloadUrlForLayer":         op(getDownloadURLForLayer),
-		"InitiateLayerUpload":            op(initiateLayerUpload),
-		"UploadLayerPart":                op(uploadLayerPart),
-		"CompleteLayerUpload":            op(completeLayerUpload),
-		"DescribeRegistry":               op(describeRegistry),
-		"PutReplicationConfiguration":    op(putReplicationConfiguration),
-		"GetAccountSetting":              op(getAccountSetting),
-		"PutAccountSetting":              op(putAccountSetting),
-		"GetRegistryPolicy":              op(getRegistryPolicy),
-		"PutRegistryPolicy":              op(putRegistryPolicy),
-		"DeleteRegistryPolicy":           op(deleteRegistryPolicy),
-		"GetRepositoryPolicy":            op(getRepositoryPolicy),
-		"SetRepositoryPolicy":            op(setRepositoryPolicy),
-		"DeleteRepositoryPolicy":         op(deleteRepositoryPolicy),
-		"GetLifecyclePolicy":             op(getLifecyclePolicy),
-		"PutLifecyclePolicy":             op(putLifecyclePolicy),
-		"PutImageTagMutability":          op(putImageTagMutability),
-		"PutImageScanningConfiguration":  op(putImageScanningConfiguration),
-		"ListTagsForResource":            op(listTagsForResource),
-		"TagResource":                    op(tagResource),
-	}
+	}}
 }
 
 // target is what a request says of its object: enough of every input for the call log and the permission check.
@@ -138,7 +103,7 @@ func (e *Emulator) serveControl(w http.ResponseWriter, r *http.Request) {
 	if account == "" {
 		account = sig.Account
 	}
-	do := operations()[name]
+	do := operations()[name].do
 	reg := e.find(account, sig.Region)
 	switch {
 	case do == nil:
@@ -170,6 +135,7 @@ func (e *Emulator) serveControl(w http.ResponseWriter, r *http.Request) {
 			if a.Type == "ServerException" {
 				status = http.StatusInternalServerError
 			}
+			e.retryAfter(w, a)
 			writeControl(w, status, a)
 			return
 		}
@@ -184,7 +150,7 @@ func (e *Emulator) serveControl(w http.ResponseWriter, r *http.Request) {
 }
 
 // control runs one operation: throttle, permission, effect.
-func (r *Registry) control(who *principal, name string, t target, base string, body []byte, do operation) (any, error) {
+func (r *Registry) control(who *principal, name string, t target, base string, body []byte, do func(call, []byte) (any, error)) (any, error) {
 	if err := r.throttle(name); err != nil {
 		return nil, err
 	}
@@ -230,6 +196,13 @@ func (r *Registry) throttle(name string) error {
 	return nil
 }
 
+// retryAfter says when to come back, where that quirk is on.
+func (e *Emulator) retryAfter(w http.ResponseWriter, a *apiError) {
+	if s := e.opt.Quirks.RetryAfter; s > 0 && a.Type == "ThrottlingException" {
+		w.Header().Set("Retry-After", itoa(s))
+	}
+}
+
 func writeControl(w http.ResponseWriter, status int, a *apiError) {
 	m := map[string]any{"__type": a.Type, "message": a.Message}
 	for k, v := range a.Fields {
@@ -245,6 +218,13 @@ type epoch time.Time
 
 func (t epoch) MarshalJSON() ([]byte, error) {
 	return strconv.AppendFloat(nil, float64(time.Time(t).UnixMilli())/1000, 'f', 3, 64), nil
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote: state on disk has the form of the wire.
+func (t *epoch) UnmarshalJSON(b []byte) error {
+	seconds, err := strconv.ParseFloat(string(b), 64)
+	*t = epoch(time.UnixMilli(int64(math.Round(seconds * 1000))))
+	return err
 }
 
 func baseURL(r *http.Request) string {

@@ -3,6 +3,7 @@ package ecrtest
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -46,15 +47,23 @@ func batchGetImage(c call, in struct {
 	if err := checkIDs(in.ImageIDs); err != nil {
 		return nil, err
 	}
+	images, failures := []imageOut{}, []failure{}
+	upstream := make([]*failure, len(in.ImageIDs))
+	for i, id := range in.ImageIDs {
+		upstream[i] = c.pullThrough(c.who, in.RepositoryName, id)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	p, err := c.repo(in.RepositoryName)
 	if err != nil {
 		return nil, err
 	}
-	images, failures := []imageOut{}, []failure{}
-	for _, id := range in.ImageIDs {
-		m, fail, err := c.manifest(p, id, in.Accepted)
+	for i, id := range in.ImageIDs {
+		if upstream[i] != nil {
+			failures = append(failures, *upstream[i])
+			continue
+		}
+		m, fail, err := c.manifest(c.who, p, id, in.Accepted)
 		switch {
 		case err != nil:
 			return nil, err
@@ -193,6 +202,9 @@ type imageDetail struct {
 	Subject        digest.Digest `json:"subjectManifestDigest,omitempty"`
 	PulledAt       *epoch        `json:"lastRecordedPullTime,omitempty"`
 	Status         string        `json:"imageStatus"`
+	ArchivedAt     *epoch        `json:"lastArchivedAt,omitempty"`
+	ActivatedAt    *epoch        `json:"lastActivatedAt,omitempty"`
+	Scan           *scanStatus   `json:"imageScanStatus,omitempty"`
 }
 
 func describeImages(c call, in struct {
@@ -248,9 +260,15 @@ func (r *Registry) detail(p *repository, d digest.Digest) imageDetail {
 	if i.Archived {
 		out.Status = "ARCHIVED"
 	}
-	if !i.PulledAt.IsZero() {
-		t := epoch(i.PulledAt)
-		out.PulledAt = &t
+	at := func(t time.Time) *epoch {
+		if t.IsZero() {
+			return nil
+		}
+		return (*epoch)(&t)
+	}
+	out.PulledAt, out.ArchivedAt, out.ActivatedAt = at(i.PulledAt), at(i.ArchivedAt), at(i.ActivatedAt)
+	if !i.ScannedAt.IsZero() {
+		out.Scan = &scanStatus{"COMPLETE", "The scan was completed successfully."}
 	}
 	return out
 }
@@ -270,6 +288,7 @@ func listImageReferrers(c call, in struct {
 	Subject        imageID `json:"subjectId"`
 	Filter         struct {
 		ArtifactTypes []string `json:"artifactTypes"`
+		Status        string   `json:"artifactStatus"`
 	} `json:"filter"`
 }) (any, error) {
 	size, err := in.size(20, 50)
@@ -282,18 +301,18 @@ func listImageReferrers(c call, in struct {
 	if err != nil {
 		return nil, err
 	}
-	found, next, err := page(p.referrers(in.Subject.ImageDigest, in.Filter.ArtifactTypes), func(r referrer) string { return string(r.Digest) }, in.NextToken, size)
+	found, next, err := page(p.referrers(in.Subject.ImageDigest, in.Filter.ArtifactTypes, imageFilter{ImageStatus: in.Filter.Status}), func(r referrer) string { return string(r.Digest) }, in.NextToken, size)
 	if err != nil {
 		return nil, err
 	}
 	return paged("referrers", found, next), nil
 }
 
-func (p *repository) referrers(subject digest.Digest, types []string) []referrer {
+func (p *repository) referrers(subject digest.Digest, types []string, f imageFilter) []referrer {
 	found := []referrer{}
 	for d, i := range p.Images {
-		if i.Subject == subject && !i.Archived && (len(types) == 0 || slices.Contains(types, i.ArtifactType)) {
-			found = append(found, referrer{d, i.MediaType, i.ArtifactType, i.ManifestSize, i.Annotations, "ACTIVE"})
+		if i.Subject == subject && f.admits(i) && (len(types) == 0 || slices.Contains(types, i.ArtifactType)) {
+			found = append(found, referrer{d, i.MediaType, i.ArtifactType, i.ManifestSize, i.Annotations, map[bool]string{false: "ACTIVE", true: "ARCHIVED"}[i.Archived]})
 		}
 	}
 	return found
@@ -315,24 +334,23 @@ func updateImageStorageClass(c call, in struct {
 	if fail != nil {
 		return nil, imageNotFound(c.Registry, p, in.ImageID)
 	}
-	i.Archived = in.Class == "ARCHIVE"
+	if in.Class != "ARCHIVE" && in.Class != "STANDARD" {
+		return nil, invalidParameter("targetStorageClass", "Member must satisfy enum value set: [STANDARD, ARCHIVE]")
+	}
+	for _, parent := range p.Images {
+		if slices.Contains(parent.Children, d) { // it goes with its index
+			return nil, errf("ImageStorageClassUpdateNotSupportedException", "The storage class of an image that a manifest list refers to cannot be updated")
+		}
+	}
+	if archive := in.Class == "ARCHIVE"; archive != i.Archived {
+		i.archive(archive, c.emu.now())
+		for _, child := range i.Children {
+			if p.Images[child] != nil {
+				p.Images[child].archive(archive, c.emu.now())
+			}
+		}
+		c.publishClass(p, d, in.Class)
+	}
 	out := c.detail(p, d)
 	return map[string]any{"registryId": c.Account, "repositoryName": p.Name, "imageId": imageID{ImageDigest: d}, "imageStatus": out.Status}, c.save(p)
-}
-
-func describeImageReplicationStatus(c call, in struct {
-	RepositoryName string  `json:"repositoryName"`
-	ImageID        imageID `json:"imageId"`
-}) (any, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	p, err := c.repo(in.RepositoryName)
-	if err != nil {
-		return nil, err
-	}
-	d, _, fail := p.lookup(in.ImageID)
-	if fail != nil {
-		return nil, imageNotFound(c.Registry, p, in.ImageID)
-	}
-	return map[string]any{"repositoryName": p.Name, "imageId": imageID{ImageDigest: d}, "replicationStatuses": []any{}}, nil
 }

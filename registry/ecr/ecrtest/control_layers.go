@@ -40,6 +40,9 @@ func batchCheckLayerAvailability(c call, in struct {
 		st := layerStatus{LayerDigest: s, Availability: "UNAVAILABLE"} // a missing layer is no failure
 		if l, ok := p.Layers[digest.Digest(s)]; ok {
 			st.Availability, st.Size, st.MediaType = "AVAILABLE", l.Size, "application/vnd.docker.image.rootfs.diff.tar.gzip"
+			if _, archived := p.referenced(digest.Digest(s)); archived {
+				st.Availability = "ARCHIVED"
+			}
 		}
 		layers = append(layers, st)
 	}

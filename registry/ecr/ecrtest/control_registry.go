@@ -1,50 +1,11 @@
 package ecrtest
 
 import (
-	"encoding/json"
 	"slices"
 	"strings"
 
 	"github.com/ecr-mirror/ecr-mirror/registry/ecr/iam"
 )
-
-func describeRegistry(c call, in struct{}) (any, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	cfg := c.Replication
-	if cfg == nil {
-		cfg = map[string]any{"rules": []any{}}
-	}
-	return map[string]any{"registryId": c.Account, "replicationConfiguration": cfg}, nil
-}
-
-// putReplicationConfiguration stores the rules; nothing is replicated by them here.
-func putReplicationConfiguration(c call, in struct {
-	Config json.RawMessage `json:"replicationConfiguration"`
-}) (any, error) {
-	var cfg struct {
-		Rules []struct {
-			Destinations []struct {
-				Region     string `json:"region"`
-				RegistryID string `json:"registryId"`
-			} `json:"destinations"`
-		} `json:"rules"`
-	}
-	if err := json.Unmarshal(in.Config, &cfg); err != nil {
-		return nil, errf("SerializationException", "replicationConfiguration: %v", err)
-	}
-	for _, r := range cfg.Rules {
-		for _, d := range r.Destinations {
-			if d.Region == c.Region && d.RegistryID == c.Account {
-				return nil, errf("InvalidParameterException", "Invalid parameter at 'replicationConfiguration' failed to satisfy constraint: 'Replication destination cannot be the same as the source registry'")
-			}
-		}
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	json.Unmarshal(in.Config, &c.Replication) // decoded above
-	return map[string]any{"replicationConfiguration": c.Replication}, c.saveSettings()
-}
 
 type accountSetting struct {
 	Name  string `json:"name"`
@@ -56,7 +17,7 @@ func getAccountSetting(c call, in accountSetting) (any, error) {
 	defer c.mu.Unlock()
 	v, ok := c.Settings[in.Name]
 	if !ok {
-		v = settings()[in.Name][0]
+		v = accountSettings()[in.Name][0]
 		if v == "" {
 			return nil, errf("ValidationException", "no account setting %q", in.Name)
 		}
@@ -67,15 +28,15 @@ func getAccountSetting(c call, in accountSetting) (any, error) {
 func putAccountSetting(c call, in accountSetting) (any, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s := settings()[in.Name]; in.Value == "" || !slices.Contains(s[:], in.Value) {
+	if s := accountSettings()[in.Name]; in.Value == "" || !slices.Contains(s[:], in.Value) {
 		return nil, errf("ValidationException", "account setting %q has no value %q", in.Name, in.Value)
 	}
 	c.Settings[in.Name] = in.Value
 	return in, c.saveSettings()
 }
 
-// settings are the account settings with their values, the default first.
-func settings() map[string][2]string {
+// accountSettings are the account settings with their values, the default first.
+func accountSettings() map[string][2]string {
 	return map[string][2]string{
 		"BLOB_MOUNTING":           {"DISABLED", "ENABLED"},
 		"BASIC_SCAN_TYPE_VERSION": {"AWS_NATIVE", ""},
@@ -128,10 +89,12 @@ func (r resource) name() string {
 	return name
 }
 
-func listTagsForResource(c call, in resource) (any, error) {
+func listTagsForResource(c call, in struct {
+	ARN string `json:"resourceArn"`
+}) (any, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	p, err := c.repo(in.name())
+	p, err := c.repo(resource{ARN: in.ARN}.name())
 	if err != nil {
 		return nil, err
 	}
@@ -145,8 +108,30 @@ func tagResource(c call, in resource) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, t := range in.Tags {
-		p.ResourceTag = append(slices.DeleteFunc(p.ResourceTag, func(old resourceTag) bool { return old.Key == t.Key }), t)
+	if err := checkTags(in.Tags); err != nil {
+		return nil, err
 	}
+	tags := slices.Clone(p.ResourceTag)
+	for _, t := range in.Tags {
+		tags = append(slices.DeleteFunc(tags, func(old resourceTag) bool { return old.Key == t.Key }), t)
+	}
+	if err := checkTags(tags); err != nil {
+		return nil, err
+	}
+	p.ResourceTag = tags
+	return struct{}{}, c.save(p)
+}
+
+func untagResource(c call, in struct {
+	ARN  string   `json:"resourceArn"`
+	Keys []string `json:"tagKeys"`
+}) (any, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p, err := c.repo(resource{ARN: in.ARN}.name())
+	if err != nil {
+		return nil, err
+	}
+	p.ResourceTag = slices.DeleteFunc(p.ResourceTag, func(t resourceTag) bool { return slices.Contains(in.Keys, t.Key) })
 	return struct{}{}, c.save(p)
 }

@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/ecr-mirror/ecr-mirror/registry/ecr/iam"
 )
@@ -20,6 +21,9 @@ func getAuthorizationToken(c call, in struct {
 		Endpoint  string `json:"proxyEndpoint"`
 	}
 	ids := in.RegistryIDs
+	if len(ids) > 10 {
+		return nil, invalidParameter("registryIds", "Member must have length less than or equal to 10")
+	}
 	if len(ids) == 0 {
 		ids = []string{c.who.Account}
 	}
@@ -44,16 +48,13 @@ type repositoryOut struct {
 	Mutability string      `json:"imageTagMutability"`
 	Exclusions []exclusion `json:"imageTagMutabilityExclusionFilters,omitempty"`
 	Scan       any         `json:"imageScanningConfiguration"`
-	Encryption any         `json:"encryptionConfiguration"`
+	Encryption *encryption `json:"encryptionConfiguration"`
 }
 
 func (r *Registry) describe(p *repository) repositoryOut {
 	out := repositoryOut{r.repositoryARN(p.Name), r.Account, p.Name, r.Host() + "/" + p.Name, epoch(p.CreatedAt), p.Mutability, p.Exclusions, p.Scan, p.Encryption}
-	if out.Scan == nil {
-		out.Scan = map[string]any{"scanOnPush": false}
-	}
 	if out.Encryption == nil {
-		out.Encryption = map[string]any{"encryptionType": "AES256"}
+		out.Encryption = &encryption{Type: "AES256"}
 	}
 	return out
 }
@@ -69,6 +70,9 @@ func describeRepositories(c call, in struct {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	all := []repositoryOut{}
+	if in.Names != nil && (in.NextToken != "" || in.MaxResults != 0 || len(in.Names) > 100) {
+		return nil, invalidParameter("repositoryNames", "neither nextToken nor maxResults, and at most 100 names")
+	}
 	if in.Names != nil {
 		for _, n := range in.Names {
 			p, err := c.repo(n)
@@ -100,6 +104,9 @@ func (m mutability) check() error {
 	if !slices.Contains([]string{"", "MUTABLE", "IMMUTABLE", "MUTABLE_WITH_EXCLUSION", "IMMUTABLE_WITH_EXCLUSION"}, m.Mutability) {
 		return invalidParameter("imageTagMutability", "Member must satisfy enum value set: [MUTABLE, IMMUTABLE, MUTABLE_WITH_EXCLUSION, IMMUTABLE_WITH_EXCLUSION]")
 	}
+	if (len(m.Exclusions) > 0) != strings.HasSuffix(m.Mutability, "_WITH_EXCLUSION") {
+		return invalidParameter("imageTagMutabilityExclusionFilters", "filters belong to a mutability WITH_EXCLUSION, and are required there")
+	}
 	for _, x := range m.Exclusions {
 		if x.FilterType != "WILDCARD" || !exclusionRE.MatchString(x.Filter) || len(m.Exclusions) > 5 {
 			return invalidParameter("imageTagMutabilityExclusionFilters", "must be 1 to 5 WILDCARD filters that satisfy regular expression '[0-9a-zA-Z._*-]{1,128}'")
@@ -110,16 +117,21 @@ func (m mutability) check() error {
 
 func createRepository(c call, in struct {
 	mutability
-	Name       string        `json:"repositoryName"`
-	Tags       []resourceTag `json:"tags"`
-	Scan       any           `json:"imageScanningConfiguration"`
-	Encryption any           `json:"encryptionConfiguration"`
+	Name string        `json:"repositoryName"`
+	Tags []resourceTag `json:"tags"`
+	Scan struct {
+		OnPush bool `json:"scanOnPush"`
+	} `json:"imageScanningConfiguration"`
+	Encryption *encryption `json:"encryptionConfiguration"`
 }) (any, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if err := cmp.Or(checkName(in.Name), in.check()); err != nil {
+	if err := cmp.Or(checkName(in.Name), in.check(), checkTags(in.Tags), in.Encryption.check()); err != nil {
 		return nil, err
 	}
+	if err := c.mayCreate(in.Name, len(in.Tags) > 0, in.Encryption); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.repos[in.Name] != nil {
 		return nil, errf("RepositoryAlreadyExistsException", "The repository with name '%s' already exists in the registry with id '%s'", in.Name, c.Account)
 	}
@@ -128,6 +140,29 @@ func createRepository(c call, in struct {
 		return nil, err
 	}
 	return map[string]any{"repository": c.describe(p)}, nil
+}
+
+// mayCreate checks what creating takes beside ecr:CreateRepository: ecr:TagResource for tags, and for a key of the customer's what
+// ECR does with it in the caller's name (Amazon ECR User Guide, "Encryption at rest", "Required IAM permissions").
+func (c call) mayCreate(name string, tags bool, e *encryption) error {
+	if tags {
+		if err := c.allow(c.who, "ecr:TagResource", name); err != nil {
+			return err
+		}
+	}
+	if e == nil || e.Key == "" {
+		return nil
+	}
+	for _, action := range []string{"kms:CreateGrant", "kms:DescribeKey"} {
+		r := c.who.request(c.Region, action, e.Key, "")
+		r.Context = map[string]string{iam.ViaService: "ecr." + c.Region + ".amazonaws.com"}
+		if v := iam.Decide(r, c.who.Policies, nil); !v.Allowed {
+			err := errf("KmsException", "User: %s is not authorized to perform: %s on resource: %s %s", c.who.caller(c.Region), action, e.Key, v.Why)
+			err.Fields = map[string]any{"kmsError": "AccessDeniedException"}
+			return err
+		}
+	}
+	return nil
 }
 
 func deleteRepository(c call, in struct {
@@ -171,13 +206,19 @@ func putImageTagMutability(c call, in struct {
 			return nil, err
 		}
 		p.Mutability, p.Exclusions = cmp.Or(in.Mutability, "MUTABLE"), in.Exclusions
-		return map[string]any{"imageTagMutability": p.Mutability, "imageTagMutabilityExclusionFilters": p.Exclusions}, nil
+		out := map[string]any{"imageTagMutability": p.Mutability}
+		if p.Exclusions != nil {
+			out["imageTagMutabilityExclusionFilters"] = p.Exclusions
+		}
+		return out, nil
 	})
 }
 
 func putImageScanningConfiguration(c call, in struct {
 	Name string `json:"repositoryName"`
-	Scan any    `json:"imageScanningConfiguration"`
+	Scan struct {
+		OnPush bool `json:"scanOnPush"`
+	} `json:"imageScanningConfiguration"`
 }) (any, error) {
 	return c.change(in.Name, func(p *repository) (map[string]any, error) {
 		p.Scan = in.Scan
@@ -186,8 +227,13 @@ func putImageScanningConfiguration(c call, in struct {
 }
 
 type repositoryPolicy struct {
+	Name  string `json:"repositoryName"`
+	Text  string `json:"policyText"`
+	Force bool   `json:"force"` // to lock oneself out, which nobody is kept from here
+}
+
+type repositoryName struct {
 	Name string `json:"repositoryName"`
-	Text string `json:"policyText"`
 }
 
 func setRepositoryPolicy(c call, in repositoryPolicy) (any, error) {
@@ -200,7 +246,7 @@ func setRepositoryPolicy(c call, in repositoryPolicy) (any, error) {
 	})
 }
 
-func getRepositoryPolicy(c call, in repositoryPolicy) (any, error) {
+func getRepositoryPolicy(c call, in repositoryName) (any, error) {
 	return c.change(in.Name, func(p *repository) (map[string]any, error) {
 		if p.Policy == "" {
 			return nil, errf("RepositoryPolicyNotFoundException", "Repository policy does not exist for the repository with name '%s' in the registry with id '%s'", p.Name, c.Account)
@@ -209,7 +255,7 @@ func getRepositoryPolicy(c call, in repositoryPolicy) (any, error) {
 	})
 }
 
-func deleteRepositoryPolicy(c call, in repositoryPolicy) (any, error) {
+func deleteRepositoryPolicy(c call, in repositoryName) (any, error) {
 	return c.change(in.Name, func(p *repository) (map[string]any, error) {
 		old := p.Policy
 		p.Policy = ""
@@ -217,26 +263,5 @@ func deleteRepositoryPolicy(c call, in repositoryPolicy) (any, error) {
 			return nil, errf("RepositoryPolicyNotFoundException", "Repository policy does not exist for the repository with name '%s' in the registry with id '%s'", p.Name, c.Account)
 		}
 		return map[string]any{"policyText": old}, nil
-	})
-}
-
-type lifecyclePolicy struct {
-	Name string `json:"repositoryName"`
-	Text string `json:"lifecyclePolicyText"`
-}
-
-func putLifecyclePolicy(c call, in lifecyclePolicy) (any, error) {
-	return c.change(in.Name, func(p *repository) (map[string]any, error) {
-		p.Lifecycle = in.Text
-		return map[string]any{"lifecyclePolicyText": p.Lifecycle}, nil
-	})
-}
-
-func getLifecyclePolicy(c call, in lifecyclePolicy) (any, error) {
-	return c.change(in.Name, func(p *repository) (map[string]any, error) {
-		if p.Lifecycle == "" {
-			return nil, errf("LifecyclePolicyNotFoundException", "Lifecycle policy does not exist for the repository with name '%s' in the registry with id '%s'", p.Name, c.Account)
-		}
-		return map[string]any{"lifecyclePolicyText": p.Lifecycle}, nil
 	})
 }

@@ -21,7 +21,7 @@ type manifest struct {
 // manifest returns the manifest that id names in a form that the client accepts; nothing accepted means everything. A tag's
 // manifest is converted between OCI and Docker for a client that does not accept what is stored, which changes its digest
 // (Amazon ECR User Guide, "image-manifest-formats"); a digest's never. The caller holds r.mu.
-func (r *Registry) manifest(p *repository, id imageID, accepted []string) (manifest, *failure, error) {
+func (r *Registry) manifest(who *principal, p *repository, id imageID, accepted []string) (manifest, *failure, error) {
 	d, img, fail := p.lookup(id)
 	if fail != nil {
 		return manifest{}, fail, nil
@@ -34,7 +34,9 @@ func (r *Registry) manifest(p *repository, id imageID, accepted []string) (manif
 	if err != nil {
 		return manifest{}, nil, err
 	}
-	img.PulledAt = r.emu.now()
+	if !slices.Contains(r.PullExclusions, who.arn(r.Region)) {
+		img.PulledAt = r.emu.now()
+	}
 	if len(accepted) == 0 || slices.Contains(accepted, img.MediaType) || slices.Contains(accepted, "*/*") {
 		return manifest{d, img.MediaType, body}, nil, nil
 	}

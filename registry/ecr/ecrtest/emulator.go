@@ -14,6 +14,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/time/rate"
+
+	"github.com/ecr-mirror/ecr-mirror/registry"
 )
 
 // Options configures an Emulator. The zero value is an empty emulator in memory.
@@ -26,7 +28,13 @@ type Options struct {
 	LayerURL     string             // base URL of the layer host; "": what Start opened, else the host that the caller used
 	CrossAccount bool               // every principal may act in every account; else Allow or a policy is needed
 	Rates        map[string]float64 // calls per second of a control operation, per registry; see Quotas. Empty: no throttling
-	Quirks       Quirks
+	Limits       map[string]int     // quotas on what exists, for tests: Repositories, ImagesPerRepository, TagsPerImage, PullThroughCacheRules. Absent: ECR's
+	Events       EventQuality       // how events get to their targets
+	// ReplicationDelay is from a push to ECR's own replication of it, and before a backfill begins. 0: at once, in the background.
+	ReplicationDelay time.Duration
+	// Upstreams are what pull through cache rules find at a URL such as registry-1.docker.io; emulated ECR registries need no entry.
+	Upstreams map[string]registry.Reader
+	Quirks    Quirks
 }
 
 // Quirks switches behaviour where reports about ECR disagree or a test wants the easy answer. The zero value is what is best
@@ -39,12 +47,28 @@ type Quirks struct {
 	HangUpOnMissing    bool // an upload to a missing repository is hung up on instead of 404 (aws/containers-roadmap#1970)
 	NoConversion       bool // a tag whose stored media type is not accepted is 404 instead of converted
 	WrongRegion400     bool // a token of another region is a 400 instead of "expired"
+
+	ReplicationEmitsPush bool // ECR's own replication also emits a PUSH at its destination
+	TagDeleteFails       bool // 405 for a manifest's deletion by tag
+	UploadDeleteFails    bool // 405 for the deletion of an upload session
+	SinglePost           bool // a POST with a digest and a body is a whole upload, as in the OCI specification, instead of a session's begin
+	NoImageTag           bool // events of pushes by digest have no image-tag instead of an empty one
+	RetryAfter           int  // seconds that throttled answers name in Retry-After; 0: none
+	MissingBlob400       bool // a layer that no image refers to is 400 on the v2 plane instead of 404
 }
 
 // Quotas returns ECR's default rates per second and registry, for Options.Rates. Source: Amazon ECR service quotas, 2026.
 func Quotas() map[string]float64 {
 	return map[string]float64{"GetAuthorizationToken": 500, "BatchGetImage": 2000, "GetDownloadUrlForLayer": 3000,
 		"BatchCheckLayerAvailability": 1000, "InitiateLayerUpload": 100, "CompleteLayerUpload": 100, "UploadLayerPart": 500, "PutImage": 10}
+}
+
+// limit returns a quota on what exists.
+func (e *Emulator) limit(name string, otherwise int) int {
+	if n, ok := e.opt.Limits[name]; ok {
+		return n
+	}
+	return otherwise
 }
 
 // Emulator is a set of ECR registries and SQS queues. Its methods are safe for concurrent use.
@@ -55,12 +79,15 @@ type Emulator struct {
 	closing context.Context
 	close   context.CancelFunc
 
+	running sync.WaitGroup // replications, backfills, calls of API destinations
+
 	mu         sync.Mutex
 	principals map[string]*principal // by access key
 	accounts   map[string]bool
 	registries map[place]*Registry
 	queues     map[queueID]*queue
 	subs       map[place][]string
+	buses      map[place]*bus
 	fault      func(Call) Fault
 	onEvent    func(Event) []Delivery
 	calls      []Call
@@ -88,7 +115,7 @@ func New(opt Options) (*Emulator, error) {
 		opt.PartSize = 10 << 20
 	}
 	e := &Emulator{opt: opt, content: newMemory(), key: make([]byte, 32), principals: map[string]*principal{}, accounts: map[string]bool{},
-		registries: map[place]*Registry{}, queues: map[queueID]*queue{}, subs: map[place][]string{}, counts: map[string]int{}}
+		registries: map[place]*Registry{}, queues: map[queueID]*queue{}, subs: map[place][]string{}, buses: map[place]*bus{}, counts: map[string]int{}}
 	rand.Read(e.key)
 	e.closing, e.close = context.WithCancel(context.Background())
 	for _, a := range opt.Accounts {
@@ -126,7 +153,7 @@ func (e *Emulator) registryLocked(p place) *Registry {
 	r := e.registries[p]
 	if r == nil {
 		r = &Registry{emu: e, place: p, repos: map[string]*repository{}, uploads: map[string]*upload{}, allowed: map[string]bool{},
-			limits: map[string]*rate.Limiter{}, reads: map[digest.Digest][]*Read{}, Settings: map[string]string{}}
+			limits: map[string]*rate.Limiter{}, reads: map[digest.Digest][]*Read{}, registryFile: registryFile{Settings: map[string]string{}}}
 		e.registries[p] = r
 	}
 	return r

@@ -45,6 +45,10 @@ func v2Error(a *apiError) (status int, code string) {
 		return http.StatusNotFound, "BLOB_UNKNOWN"
 	case "UploadNotFoundException":
 		return http.StatusNotFound, "BLOB_UPLOAD_UNKNOWN"
+	case "UpstreamAccessDenied":
+		return http.StatusForbidden, "DENIED"
+	case "UpstreamTooManyRequests":
+		return http.StatusTooManyRequests, "TOOMANYREQUESTS"
 	case "ReferencedImagesNotFoundException":
 		return http.StatusBadRequest, "MANIFEST_BLOB_UNKNOWN"
 	case "ImageTagAlreadyExistsException":

@@ -27,9 +27,22 @@ func (id imageID) String() string {
 	return ":" + id.ImageTag + "@" + id.ImageDigest.String()
 }
 
-// putImage is PutImage. Layers and children must be there, as ECR insists. want is the digest that the caller expects, or "".
-// A push that changes nothing is ImageAlreadyExistsException, with the digest. The caller holds r.mu.
+// putImage is PutImage: store, with its event and ECR's own replication. The caller holds r.mu.
 func (r *Registry) putImage(p *repository, tag, mediaType string, want digest.Digest, body []byte) (digest.Digest, error) {
+	d, err := r.store(p, tag, mediaType, want, body)
+	if err != nil {
+		return d, err
+	}
+	r.publish(p, "PUSH", d, tag, p.Images[d])
+	if r.replicate(p, d, tag) {
+		return d, r.save(p)
+	}
+	return d, nil
+}
+
+// store stores an image. Layers and children must be there, as ECR insists. want is the digest that the caller expects, or "".
+// What changes nothing is ImageAlreadyExistsException, with the digest. An archived image comes back. The caller holds r.mu.
+func (r *Registry) store(p *repository, tag, mediaType string, want digest.Digest, body []byte) (digest.Digest, error) {
 	links, err := r.emu.checkManifest(mediaType, body)
 	if err != nil {
 		return "", err
@@ -79,25 +92,27 @@ func (r *Registry) putImage(p *repository, tag, mediaType string, want digest.Di
 			"The image tag '%s' already exists in the '%s' repository and cannot be overwritten because the tag is immutable.", tag, p.Name)
 	}
 	known := p.Images[d]
-	if known != nil && (tag == "" || old == d) {
+	if known != nil && !known.Archived && (tag == "" || old == d) {
 		return d, errf("ImageAlreadyExistsException", "Image with digest '%s' and tag '%s' already exists in the repository with name '%s' in registry with id '%s'", d, tag, p.Name, r.Account)
+	}
+	if limit := r.emu.limit("ImagesPerRepository", 100_000); known == nil && len(p.Images) >= limit {
+		return d, errf("LimitExceededException", "The repository with name '%s' in the registry with id '%s' already has the maximum allowed number of images which is '%d'", p.Name, r.Account, limit)
+	}
+	if limit := r.emu.limit("TagsPerImage", 1000); tag != "" && old != d && len(p.tagsOf(d)) >= limit {
+		return d, errf("LimitExceededException", "The image with digest '%s' in the repository with name '%s' already has the maximum allowed number of tags which is '%d'", d, p.Name, limit)
 	}
 	if known == nil {
 		if err := put(r.emu.content, d, body); err != nil {
 			return d, err
 		}
 		p.Images[d] = img
-	} else {
-		img = known
+	} else if known.Archived {
+		known.archive(false, r.emu.now())
 	}
 	if tag != "" {
 		p.Tags[tag] = d
 	}
-	if err := r.save(p); err != nil {
-		return d, err
-	}
-	r.publish(p, "PUSH", d, tag, img)
-	return d, nil
+	return d, r.save(p)
 }
 
 const invalidJSON = "Invalid JSON syntax" // ECR's text for every manifest that its schema refuses

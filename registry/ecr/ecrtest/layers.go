@@ -28,7 +28,8 @@ func (r *Registry) downloadURL(base, name string, d digest.Digest) (string, erro
 		return "", err
 	}
 	_, ok := p.Layers[d]
-	referenced := ok && (r.emu.opt.Quirks.ServeUnreferenced || p.referenced(d))
+	held, archived := p.referenced(d)
+	referenced := ok && !archived && (r.emu.opt.Quirks.ServeUnreferenced || held)
 	r.mu.Unlock()
 	if !ok {
 		return "", errf("LayersNotFoundException", "Layer with digest '%s' does not exist in the repository with name '%s' in the registry with id '%s'", d, name, r.Account)

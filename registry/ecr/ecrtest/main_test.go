@@ -72,7 +72,9 @@ func httpClient(t *testing.T) *http.Client {
 
 func client(t *testing.T, emu *ecrtest.Emulator, creds aws.Credentials) *ecr.Client {
 	cfg := emu.Config(account, region)
-	cfg.HTTPClient = httpClient(t)
+	h := httpClient(t)
+	h.Transport = &checked{t: t, base: h.Transport, seen: map[string]bool{}}
+	cfg.HTTPClient = h
 	cfg.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return creds, nil })
 	cfg.Retryer = func() aws.Retryer { return aws.NopRetryer{} }
 	return ecr.NewFromConfig(cfg)

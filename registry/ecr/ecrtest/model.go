@@ -31,26 +31,33 @@ type Registry struct {
 	readsMu sync.Mutex
 	reads   map[digest.Digest][]*Read
 
-	// What registry.json keeps, beside the repositories' own files.
-	Settings    map[string]string // account settings
-	Policy      string
-	Replication any // as put
+	importing sync.Mutex // held during a pull through the cache; before mu
+	backfills []*backfill
+
+	registryFile // what is kept beside the repositories' own files
 }
 
 // repository is one repository, and what its JSON file keeps.
 type repository struct {
-	Name, UUID  string
-	CreatedAt   time.Time
-	Mutability  string
-	Exclusions  []exclusion `json:",omitempty"`
-	Scan        any         `json:",omitempty"`
-	Encryption  any         `json:",omitempty"`
+	Name, UUID string
+	CreatedAt  time.Time
+	Mutability string
+	Exclusions []exclusion `json:",omitempty"`
+	Scan       struct {
+		OnPush bool `json:"scanOnPush"`
+	}
+	Encryption  *encryption `json:",omitempty"`
 	ResourceTag []resourceTag
-	Policy      string `json:",omitempty"`
-	Lifecycle   string `json:",omitempty"`
+	Policy      string               `json:",omitempty"`
+	Lifecycle   string               `json:",omitempty"`
+	EvaluatedAt time.Time            // when the lifecycle policy was last applied
+	Cache       bool                 `json:",omitempty"` // holds images that came through a cache rule
+	CheckedAt   map[string]time.Time `json:",omitempty"` // when the upstream was last asked for a tag
 	Layers      map[digest.Digest]layer
 	Images      map[digest.Digest]*image
 	Tags        map[string]digest.Digest
+
+	preview *preview // of a lifecycle policy; not kept
 }
 
 type exclusion struct {
@@ -73,7 +80,18 @@ type image struct {
 	Layers, Children        []digest.Digest
 	Annotations             map[string]string `json:",omitempty"`
 	PushedAt, PulledAt      time.Time
-	Archived                bool `json:",omitempty"`
+	ScannedAt               time.Time
+	Replicas                []replica `json:",omitempty"`
+	Archived                bool      `json:",omitempty"`
+	ArchivedAt, ActivatedAt time.Time
+}
+
+func (i *image) archive(yes bool, now time.Time) {
+	if i.Archived = yes; yes {
+		i.ArchivedAt = now
+	} else {
+		i.ActivatedAt = now
+	}
 }
 
 // nameRE is the model's pattern for repository names.
@@ -113,8 +131,8 @@ func (r *Registry) repo(name string) (*repository, error) {
 // pushRepo is repo for the start of a push, which may create the repository. The caller holds r.mu.
 func (r *Registry) pushRepo(name string) (*repository, error) {
 	p, err := r.repo(name)
-	if err != nil && r.emu.opt.Quirks.CreateOnPush && checkName(name) == nil {
-		return r.create(&repository{Name: name})
+	if err != nil && checkName(name) == nil && (r.emu.opt.Quirks.CreateOnPush || r.template(name, forPush) != nil) {
+		return r.createFor(name, forPush)
 	}
 	return p, err
 }
@@ -131,6 +149,9 @@ func (r *Registry) CreateRepository(name string) error {
 }
 
 func (r *Registry) create(p *repository) (*repository, error) {
+	if limit := r.emu.limit("Repositories", 100_000); len(r.repos) >= limit {
+		return nil, errf("LimitExceededException", "The registry with id '%s' already has the maximum allowed number of repositories which is %d", r.Account, limit)
+	}
 	if p.Mutability == "" {
 		p.Mutability = "MUTABLE"
 	}
@@ -160,14 +181,16 @@ func (p *repository) immutable(tag string) bool {
 	return false
 }
 
-// referenced reports whether an image of p holds layer d: until then ECR neither gives the layer out nor mounts it.
-func (p *repository) referenced(d digest.Digest) bool {
+// referenced reports whether an image of p holds layer d: until then ECR neither gives the layer out nor mounts it. archived is
+// whether all that do are archived.
+func (p *repository) referenced(d digest.Digest) (yes, archived bool) {
+	archived = true
 	for _, i := range p.Images {
 		if slices.Contains(i.Layers, d) {
-			return true
+			yes, archived = true, archived && i.Archived
 		}
 	}
-	return false
+	return yes, yes && archived
 }
 
 // tagsOf returns the tags that name d, sorted.
@@ -190,6 +213,14 @@ func partition(region string) string {
 		return "aws-us-gov"
 	case strings.HasPrefix(region, "eusc-"):
 		return "aws-eusc"
+	case strings.HasPrefix(region, "us-iso-"):
+		return "aws-iso"
+	case strings.HasPrefix(region, "us-isob-"):
+		return "aws-iso-b"
+	case strings.HasPrefix(region, "eu-isoe-"):
+		return "aws-iso-e"
+	case strings.HasPrefix(region, "us-isof-"), strings.HasPrefix(region, "eu-isof-"):
+		return "aws-iso-f"
 	}
 	return "aws"
 }
@@ -202,6 +233,14 @@ func (r *Registry) Host() string {
 		suffix = "amazonaws.com.cn"
 	case "aws-eusc":
 		suffix = "amazonaws.eu"
+	case "aws-iso":
+		suffix = "c2s.ic.gov"
+	case "aws-iso-b":
+		suffix = "sc2s.sgov.gov"
+	case "aws-iso-e":
+		suffix = "cloud.adc-e.uk"
+	case "aws-iso-f":
+		suffix = "csp.hci.ic.gov"
 	}
 	return r.Account + ".dkr.ecr." + r.Region + "." + suffix
 }

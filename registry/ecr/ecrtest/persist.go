@@ -17,9 +17,14 @@ import (
 // name>.json; key, which signs tokens and URLs. A file is written beside its place and renamed.
 
 type registryFile struct {
-	Settings    map[string]string
-	Policy      string
-	Replication any
+	Settings       map[string]string // account settings
+	Policy         string
+	Replication    replicationConfig
+	Templates      []*template
+	CacheRules     []*cacheRule
+	PullExclusions []string
+	Scanning       scanning
+	Signing        *signing
 }
 
 func (e *Emulator) load() error {
@@ -68,10 +73,10 @@ func (r *Registry) load(dir string) error {
 	if err := readJSON(filepath.Join(dir, "registry.json"), &f); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if f.Settings != nil {
-		r.Settings = f.Settings
+	if f.Settings == nil {
+		f.Settings = map[string]string{}
 	}
-	r.Policy, r.Replication = f.Policy, f.Replication
+	r.registryFile = f
 	files, err := filepath.Glob(filepath.Join(dir, "repositories", "*.json"))
 	if err != nil {
 		return err
@@ -83,6 +88,7 @@ func (r *Registry) load(dir string) error {
 		}
 		r.repos[p.Name] = p
 	}
+	r.resume()
 	return nil
 }
 
@@ -107,7 +113,7 @@ func (r *Registry) saveSettings() error {
 	if r.emu.opt.Dir == "" {
 		return nil
 	}
-	return writeJSON(filepath.Join(r.dir(), "registry.json"), registryFile{r.Settings, r.Policy, r.Replication})
+	return writeJSON(filepath.Join(r.dir(), "registry.json"), r.registryFile)
 }
 
 // drop forgets the repository name. The caller holds r.mu.

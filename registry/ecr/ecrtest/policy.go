@@ -20,7 +20,7 @@ func (e *Emulator) Credentials(account string) aws.Credentials {
 // ("ecr:BatchGetImage", "ecr:*") on everything; none means all of them. What is given again replaces the earlier.
 func (e *Emulator) Role(account, name string, actions ...string) aws.Credentials {
 	if len(actions) == 0 {
-		actions = []string{"*"}
+		return e.grant(account, name, allowAll()...)
 	}
 	return e.grant(account, name, iam.Document{Statement: []iam.Statement{{Effect: iam.Allow, Action: actions, Resource: iam.Strings{"*"}}}})
 }
@@ -36,6 +36,10 @@ func (e *Emulator) RoleWith(account, name string, policies ...string) (aws.Crede
 		docs = append(docs, d)
 	}
 	return e.grant(account, name, docs...), nil
+}
+
+func allowAll() []iam.Document {
+	return []iam.Document{{Statement: []iam.Statement{{Effect: iam.Allow, Action: iam.Strings{"*"}, Resource: iam.Strings{"*"}}}}}
 }
 
 func (e *Emulator) grant(account, name string, policies ...iam.Document) aws.Credentials {

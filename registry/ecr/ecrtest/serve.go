@@ -104,6 +104,7 @@ func (e *Emulator) Close() error {
 	if ls != nil {
 		ls.close()
 	}
+	e.running.Wait()
 	for _, r := range regs {
 		r.mu.Lock()
 		for id, u := range r.uploads {
@@ -158,8 +159,8 @@ func (e *Emulator) RegistryHost(account, region string) string {
 	return a
 }
 
-// Handler answers for everything on one listener: registries by Host, the layer host under /layers/, and the control API
-// and SQS for the rest.
+// Handler answers for everything on one listener: registries by Host, the layer host under /layers/, and the control API,
+// EventBridge, SQS and STS for the rest.
 func (e *Emulator) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host, _, err := net.SplitHostPort(r.Host)
@@ -175,6 +176,8 @@ func (e *Emulator) Handler() http.Handler {
 			e.serveLayer(w, r)
 		case strings.HasPrefix(r.Header.Get("X-Amz-Target"), controlTarget):
 			e.serveControl(w, r)
+		case strings.HasPrefix(r.Header.Get("X-Amz-Target"), eventsTarget):
+			e.serveEvents(w, r)
 		case r.Method == http.MethodPost:
 			e.serveSQS(w, r)
 		default:

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -61,8 +62,8 @@ func (e *Emulator) verify(r *http.Request, body []byte) (signed, error) {
 	if skew := time.Since(at); skew > maxSkew || skew < -maxSkew {
 		return signed{}, errf("InvalidSignatureException", "Signature expired: %s is not within %v of %s", at.Format("20060102T150405Z"), maxSkew, time.Now().UTC().Format("20060102T150405Z"))
 	}
-	if auth.service != "ecr" && auth.service != "sqs" && auth.service != "sts" || !regionRE.MatchString(auth.region) {
-		return signed{}, errf("InvalidSignatureException", "Credential should be scoped to a correct service: 'ecr', 'sqs' or 'sts'.")
+	if !slices.Contains([]string{"ecr", "sqs", "sts", "events"}, auth.service) || !regionRE.MatchString(auth.region) {
+		return signed{}, errf("InvalidSignatureException", "Credential should be scoped to a correct service: 'ecr', 'sqs', 'sts' or 'events'.")
 	}
 	clone := &http.Request{Method: r.Method, Host: r.Host, URL: &url.URL{Scheme: "http", Host: r.Host, Path: r.URL.Path, RawPath: r.URL.RawPath, RawQuery: r.URL.RawQuery}, Header: http.Header{}}
 	for _, h := range auth.headers {

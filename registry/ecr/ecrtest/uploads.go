@@ -158,8 +158,8 @@ func contains(ds []digest.Digest, d digest.Digest) bool {
 	return false
 }
 
-// mount makes a layer of repository from appear in name, and reports whether it did: the account setting must be on, and an
-// image of from must refer to the layer (Amazon ECR User Guide, "blob mounting"; aws/containers-roadmap#2860).
+// mount makes a layer of repository from appear in name, and reports whether it did: the account setting must be on, the two
+// encrypted alike, neither filled by a cache rule, and an image of from must refer to the layer (Amazon ECR User Guide, "blob mounting"; aws/containers-roadmap#2860).
 func (r *Registry) mount(name, from string, d digest.Digest) (bool, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -168,7 +168,10 @@ func (r *Registry) mount(name, from string, d digest.Digest) (bool, error) {
 		return false, err
 	}
 	src := r.repos[from]
-	if src == nil || r.Settings["BLOB_MOUNTING"] != "ENABLED" || !src.referenced(d) {
+	if src == nil || r.Settings["BLOB_MOUNTING"] != "ENABLED" || p.Cache || src.Cache || !p.Encryption.equal(src.Encryption) {
+		return false, nil
+	}
+	if held, archived := src.referenced(d); !held || archived {
 		return false, nil
 	}
 	p.Layers[d] = src.Layers[d]

@@ -65,6 +65,10 @@ func (e *Emulator) v2(p place) http.Handler {
 			if err := do(q, w); err != nil {
 				a := asAPI(err)
 				status, code := v2Error(a)
+				if a.Type == "LayerInaccessibleException" && e.opt.Quirks.MissingBlob400 {
+					status = http.StatusBadRequest
+				}
+				e.retryAfter(w, a)
 				v2Fail(w, r, status, code, a.Message)
 			}
 		})

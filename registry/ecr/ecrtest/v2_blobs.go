@@ -2,6 +2,7 @@ package ecrtest
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -36,7 +37,7 @@ func (q *v2Request) headBlob(w http.ResponseWriter) error {
 		return err
 	}
 	l, ok := p.Layers[digest.Digest(q.ref)]
-	if !ok {
+	if _, archived := p.referenced(digest.Digest(q.ref)); !ok || archived {
 		return errf("LayersNotFoundException", "")
 	}
 	w.Header().Set("Docker-Content-Digest", q.ref)
@@ -49,6 +50,9 @@ func (q *v2Request) headBlob(w http.ResponseWriter) error {
 // startUpload answers 202 with the session's one absolute URL, on the host that the client used; or 201 for a mount. A digest
 // parameter with a body is not taken as a whole upload.
 func (q *v2Request) startUpload(w http.ResponseWriter) error {
+	if err := q.createOnPush(); err != nil {
+		return err
+	}
 	if err := q.may("InitiateLayerUpload"); err != nil {
 		return err
 	}
@@ -69,12 +73,28 @@ func (q *v2Request) startUpload(w http.ResponseWriter) error {
 	if err != nil {
 		return q.missing(err)
 	}
+	if query.Has("digest") && q.emu.opt.Quirks.SinglePost {
+		q.ref = u.id
+		return q.finish(w)
+	}
 	w.Header().Set("Location", q.location(u.id))
 	w.Header().Set("Docker-Upload-Uuid", u.id)
 	w.Header().Set("Range", "0-0")
 	w.Header().Set("Content-Length", "0")
 	w.WriteHeader(http.StatusAccepted)
 	return nil
+}
+
+// createOnPush creates the repository where a template says so, before anything asks whether the caller may push: who can log in
+// can make an empty repository appear (aws/containers-roadmap#853).
+func (q *v2Request) createOnPush() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.template(q.name, forPush) == nil {
+		return nil
+	}
+	_, err := q.pushRepo(q.name)
+	return err
 }
 
 // missing hangs up instead of answering, where that quirk is on.
@@ -110,12 +130,19 @@ func (q *v2Request) take() (*upload, error) {
 			return nil, invalidParameter("partFirstByte", "must be a number")
 		}
 	}
-	before := u.size
-	if err := u.append(q.Registry, first, q.http.Body); err != nil {
-		return nil, err
-	}
-	if u.size > before {
-		u.parts++
+	for more := true; more; first = u.size { // one UploadLayerPart each
+		before := u.size
+		if err := u.append(q.Registry, first, io.LimitReader(q.http.Body, q.emu.opt.PartSize)); err != nil {
+			return nil, err
+		}
+		if u.size > before {
+			u.parts++
+		}
+		if more = u.size-before == q.emu.opt.PartSize; more {
+			if err := q.throttle("UploadLayerPart"); err != nil {
+				return nil, err
+			}
+		}
 	}
 	return u, nil
 }
@@ -175,6 +202,9 @@ func (q *v2Request) uploadStatus(w http.ResponseWriter) error {
 
 // cancel ends a session.
 func (q *v2Request) cancel(w http.ResponseWriter) error {
+	if q.emu.opt.Quirks.UploadDeleteFails {
+		return errf("UnsupportedOperation", "the deletion of an upload")
+	}
 	u, err := q.upload(q.name, q.ref)
 	if err != nil {
 		return err

@@ -41,13 +41,16 @@ func (q *v2Request) getManifest(w http.ResponseWriter) error {
 	if err := q.may("BatchGetImage"); err != nil {
 		return err
 	}
+	if fail := q.pullThrough(q.who, q.name, q.imageID()); fail != nil {
+		return errf(fail.Code, "%s", fail.Reason)
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	p, err := q.repo(q.name)
 	if err != nil {
 		return err
 	}
-	m, fail, err := q.manifest(p, q.imageID(), accepted(q.http.Header))
+	m, fail, err := q.manifest(q.who, p, q.imageID(), accepted(q.http.Header))
 	if err != nil {
 		return err
 	}
@@ -120,6 +123,9 @@ func (q *v2Request) deleteManifest(w http.ResponseWriter) error {
 	p, err := q.repo(q.name)
 	if err != nil {
 		return err
+	}
+	if q.imageID().ImageTag != "" && q.emu.opt.Quirks.TagDeleteFails {
+		return errf("UnsupportedOperation", "the deletion of a tag")
 	}
 	_, fail, err := q.remove(p, q.imageID())
 	if err != nil {
@@ -200,7 +206,7 @@ func (q *v2Request) listReferrers(w http.ResponseWriter) error {
 	}
 	ix := ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, Manifests: []registry.Descriptor{}}
 	ix.SchemaVersion = 2
-	for _, r := range p.referrers(d, types) {
+	for _, r := range p.referrers(d, types, imageFilter{}) {
 		ix.Manifests = append(ix.Manifests, registry.Descriptor{MediaType: r.MediaType, Digest: r.Digest, Size: r.Size, ArtifactType: r.ArtifactType, Annotations: r.Annotations})
 	}
 	b, err := json.Marshal(ix)

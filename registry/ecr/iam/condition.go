@@ -18,8 +18,8 @@ const (
 func conditions() map[string]func(pattern, value string) bool {
 	equal := func(p, v string) bool { return p == v }
 	return map[string]func(pattern, value string) bool{
-		"StringEquals": equal, "StringLike": match,
-		"ArnEquals": match, "ArnLike": match, // the two are one (IAM User Guide, "ARN condition operators")
+		"StringEquals": equal, "StringLike": Match,
+		"ArnEquals": Match, "ArnLike": Match, // the two are one (IAM User Guide, "ARN condition operators")
 	}
 }
 

@@ -100,7 +100,7 @@ func (s Statement) names(r Request) (g grant) {
 
 // covers reports whether action, resource and conditions of the statement are met; a policy of a repository names no resource.
 func (s Statement) covers(r Request) bool {
-	return slices.ContainsFunc(s.Action, func(a string) bool { return match(strings.ToLower(a), strings.ToLower(r.Action)) }) &&
-		(s.Resource == nil || slices.ContainsFunc(s.Resource, func(p string) bool { return match(p, r.Resource) })) &&
+	return slices.ContainsFunc(s.Action, func(a string) bool { return Match(strings.ToLower(a), strings.ToLower(r.Action)) }) &&
+		(s.Resource == nil || slices.ContainsFunc(s.Resource, func(p string) bool { return Match(p, r.Resource) })) &&
 		s.Condition.met(r)
 }

@@ -195,8 +195,8 @@ func (d Document) Without(i int) Document {
 	return d
 }
 
-// match is IAM's pattern: * is any run of characters, ? is one; there are no classes, and * crosses everything.
-func match(pattern, s string) bool {
+// Match is IAM's pattern: * is any run of characters, ? is one; there are no classes, and * crosses everything.
+func Match(pattern, s string) bool {
 	star, from := -1, 0 // of the last * seen, and what it was matched up to
 	p, i := 0, 0
 	for i < len(s) {

@@ -102,11 +102,11 @@ func TestMatch(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		p, s := rapid.StringMatching(`[ab*?]{0,8}`).Draw(t, "pattern"), rapid.StringMatching(`[ab]{0,8}`).Draw(t, "string")
 		want, err := path.Match(p, s)
-		if err != nil || match(p, s) != want {
-			t.Errorf("match(%q, %q) is not %v (%v)", p, s, want, err)
+		if err != nil || Match(p, s) != want {
+			t.Errorf("Match(%q, %q) is not %v (%v)", p, s, want, err)
 		}
 	})
-	if !match("a*/c", "a/b/c") {
+	if !Match("a*/c", "a/b/c") {
 		t.Error("* stops at a slash")
 	}
 }
