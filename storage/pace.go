@@ -3,14 +3,15 @@ package storage
 import "time"
 
 const (
-	nearby     = 10 * time.Millisecond // an upstream that answers sooner gains little from parallel reads
-	farStreams = 4                     // to begin with,
-	nearStream = 2                     // and from nearby
-	window     = 100 * time.Millisecond
-	patience   = 2 * time.Second // until more streams are tried again after they did not help
-	worthwhile = 1.2             // what twice the streams must bring
-	maxRun     = 8 << 20         // bytes asked for at once, at most,
-	runTime    = 500 * time.Millisecond
+	nearby   = 10 * time.Millisecond // an upstream that answers sooner gains little from parallel reads
+	far      = 40 * time.Millisecond // one that answers later loses much while they are being tried
+	window   = 100 * time.Millisecond
+	patience = 2 * time.Second // until more streams are tried again after they did not help
+	maxRun   = 8 << 20         // bytes asked for at once, at most,
+	runTime  = 500 * time.Millisecond
+
+	nearStreams, midStreams, farStreams = 2, 4, 8 // to begin with
+	worthwhile                          = 1.2     // what twice the streams must bring
 )
 
 // pace finds how many ranged reads at once fill fastest: it doubles them while that raises the fill's throughput, goes
@@ -18,31 +19,49 @@ const (
 type pace struct {
 	target  int
 	most    int
-	latency time.Duration // from asking to the first byte, of late
+	latency time.Duration // from asking to the first byte; that of a new connection is longer
 	before  float64       // bytes/s with fewer streams; 0: not measured
 	fewer   int           // how many those were
 	rate    float64       // bytes/s at the last look
-	from    time.Time     // start of the window; in the future while new streams settle
+	asked   time.Time     // when the streams that still have to come were asked for
+	from    time.Time     // start of the window; zero while they come
 	bytes   int64         // in the window
 }
 
+// newPace begins with what an upstream that took latency to answer suggests.
 func newPace(latency time.Duration, most int, now time.Time) *pace {
-	p := &pace{target: farStreams, most: most, latency: latency, fewer: 1}
-	if latency < nearby {
-		p.target = nearStream
+	p := &pace{target: midStreams, most: most, latency: latency, fewer: 1, asked: now}
+	switch {
+	case latency < nearby:
+		p.target = nearStreams
+	case latency >= far:
+		p.target = farStreams
 	}
-	p.settle(now)
+	p.target = min(p.target, most)
 	return p
 }
 
-// settle starts a window once streams that are asked for now run.
-func (p *pace) settle(now time.Time) { p.bytes, p.from = 0, now.Add(p.latency+p.latency/2) }
+// settle has the next window start once streams that are asked for now run.
+func (p *pace) settle(now time.Time) { p.asked, p.from = now, time.Time{} }
 
-// opened notes how long a stream's first byte took.
-func (p *pace) opened(d time.Duration) { p.latency += (d - p.latency) / 4 }
+// opened notes how long a stream's first byte took. The shortest time counts most: others had a connection to make.
+func (p *pace) opened(d time.Duration) {
+	if d < p.latency {
+		p.latency = d
+	} else {
+		p.latency += (d - p.latency) / 8
+	}
+}
 
 // note counts n bytes that arrived with streams running, and reports whether the target rose.
 func (p *pace) note(n int64, streams int, now time.Time) bool {
+	if p.from.IsZero() {
+		if now.Sub(p.asked) < 2*p.latency {
+			return false
+		}
+		p.bytes, p.from = 0, now
+		return false
+	}
 	if now.Before(p.from) {
 		return false
 	}

@@ -45,10 +45,10 @@ func TestPace(t *testing.T) {
 		least, most int     // streams at the peak
 		share       float64 // of what the path could carry, in two seconds
 	}{
-		"long fat path":         {network{80 * time.Millisecond, 20e6, 1e9}, 16, 16, 0.7}, // of 16 streams
+		"long fat path":         {network{80 * time.Millisecond, 20e6, 1e9}, 16, 16, 0.8}, // of 16 streams
 		"long path, one Gbit/s": {network{80 * time.Millisecond, 20e6, 125e6}, 8, 16, 0.7},
 		"slow upstream":         {network{80 * time.Millisecond, 20e6, 5e6}, farStreams, 2 * farStreams, 0.95},
-		"loopback":              {network{100 * time.Microsecond, 1e9, 1e9}, nearStream, 2 * nearStream, 0.95},
+		"loopback":              {network{100 * time.Microsecond, 1e9, 1e9}, nearStreams, 2 * nearStreams, 0.95},
 		"near, each limited":    {network{time.Millisecond, 20e6, 1e9}, 16, 16, 0.7},
 	} {
 		start := time.Unix(0, 0)
@@ -85,7 +85,7 @@ func TestPaceAfterTrouble(t *testing.T) {
 // TestPaceRun shows how runs shrink towards the end, so that all streams end together.
 func TestPaceRun(t *testing.T) {
 	p := newPace(80*time.Millisecond, fillStreams, time.Unix(0, 0))
-	for left, want := range map[int64]int64{1 << 40: maxRun, 32 << 20: 4 << 20, 9 << 20: 9 << 20 / 8, 100: segmentSize} {
+	for left, want := range map[int64]int64{1 << 40: maxRun, 32 << 20: 2 << 20, 24 << 20: 24 << 20 / 16, 100: segmentSize} {
 		if n := p.run(left); n != want {
 			t.Errorf("%d bytes left: a run of %d, want %d", left, n, want)
 		}
