@@ -22,6 +22,7 @@ import (
 // TestParallelRanges reads a cold blob as a client that fetches in parallel does, the tail first, while the head does not come:
 // nobody waits for bytes that are not theirs, and each byte is asked for once.
 func TestParallelRanges(t *testing.T) {
+	t.Parallel()
 	const part, parts = 700_000, 20
 	for _, open := range []bool{false, true} { // closed ranges, or open ones of which the client takes its part and leaves
 		up, _, o, body := upstream(t, part*parts)
@@ -259,6 +260,7 @@ type limited struct {
 // TestRangesIgnored shows that an upstream which answers ranges with everything is read by one stream, once, and not asked for
 // a range of the next blob.
 func TestRangesIgnored(t *testing.T) {
+	t.Parallel()
 	const size = 6 << 20
 	for name, tt := range map[string]struct {
 		from   int64 // the open that is ignored first

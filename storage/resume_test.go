@@ -39,6 +39,7 @@ func leave(dir string, b registrytest.Blob, bits []byte) error {
 // TestResumeFromAnyBitmap shows that a fill goes on from any set of segments, wherever its first reader begins: what is
 // missing is asked for once, what is on the disk never.
 func TestResumeFromAnyBitmap(t *testing.T) {
+	t.Parallel()
 	const size, sets = 7 * segmentSize / 2, 1 << 4 // the fourth segment is half one
 	m, dir := mem.New(), t.TempDir()
 	first, err := Open(Options{Path: dir}) // makes the directories

@@ -101,6 +101,7 @@ func TestSilentAtFirst(t *testing.T) {
 // TestTroubleInTheMiddle shows that a pull survives whatever passing trouble parallel reads meet, that an upstream is not asked
 // by all of them again, and that no byte comes twice.
 func TestTroubleInTheMiddle(t *testing.T) {
+	t.Parallel()
 	const size = 6 << 20
 	for name, tt := range map[string]struct {
 		open, body error
@@ -197,6 +198,7 @@ func TestDeadIsNotHammered(t *testing.T) {
 
 // TestWriteFails shows that a disk which fails is not upstream's fault, and what stays on it.
 func TestWriteFails(t *testing.T) {
+	t.Parallel()
 	const size = 6 << 20
 	for name, tt := range map[string]struct {
 		errno syscall.Errno
