@@ -19,24 +19,57 @@ type entry struct {
 }
 
 // order is the pending jobs that are not leased, per lane by NextAt.
-type order [lanes]lane
+type order struct {
+	lanes  [lanes]lane
+	passed int // jobs handed out since the last that had waited too long
+}
 
-// next removes and returns the job to do now, or returns how long until there may be one; 0: nothing is waiting.
-func (o *order) next(now time.Time) (e *entry, wait time.Duration) {
-	for i := range o {
-		l := &o[i]
-		if len(*l) == 0 {
+// The lowest lane goes first, but one job of so many is the one that has waited the longest, if that is too long: no lane
+// starves while a lower one never runs dry.
+const (
+	agedShare = 8
+	agedAfter = time.Minute
+)
+
+// next removes and returns the job to do now, of lanes up to highest, or returns how long until there may be one; 0: nothing
+// is waiting.
+func (o *order) next(now time.Time, highest registry.Lane) (e *entry, wait time.Duration) {
+	lowest, oldest := -1, -1
+	for i := range o.lanes[:highest+1] {
+		l := o.lanes[i]
+		if len(l) == 0 {
 			continue
 		}
-		d := (*l)[0].job.NextAt.Sub(now)
-		if d <= 0 {
-			return heap.Pop(l).(*entry), 0
+		if d := l[0].job.NextAt.Sub(now); d > 0 {
+			if wait == 0 || d < wait {
+				wait = d
+			}
+			continue
 		}
-		if wait == 0 || d < wait {
-			wait = d
+		if lowest < 0 {
+			lowest = i
+		}
+		if since := l[0].since(); now.Sub(since) >= agedAfter && (oldest < 0 || since.Before(o.lanes[oldest][0].since())) {
+			oldest = i
 		}
 	}
-	return nil, wait
+	switch {
+	case lowest < 0:
+		return nil, wait
+	case oldest >= 0 && o.passed >= agedShare-1:
+		lowest, o.passed = oldest, 0
+	case oldest >= 0:
+		o.passed++
+	}
+	return heap.Pop(&o.lanes[lowest]).(*entry), 0
+}
+
+// since is when the job began to wait for its turn. NextAt may be long before that: a sweep's jobs have the time of the push.
+func (e *entry) since() time.Time {
+	if e.job.NextAt.Before(e.job.Created) {
+		return e.job.Created
+	}
+	return e.job.NextAt
 }
 
 // place puts e where it now belongs: in its lane when it waits, else nowhere.
@@ -44,13 +77,13 @@ func (o *order) place(e *entry) {
 	o.remove(e)
 	if e.job.State == Pending && !e.leased {
 		e.lane = e.job.Lane
-		heap.Push(&o[e.lane], e)
+		heap.Push(&o.lanes[e.lane], e)
 	}
 }
 
 func (o *order) remove(e *entry) {
 	if e.at >= 0 {
-		heap.Remove(&o[e.lane], e.at)
+		heap.Remove(&o.lanes[e.lane], e.at)
 	}
 }
 

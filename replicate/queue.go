@@ -151,9 +151,13 @@ func (q *Queue) Put(ctx context.Context, jobs ...Job) error {
 	})
 }
 
-// Lease waits for a job that is due and hands it out: the most urgent lane first, in it the longest due. The caller ends
-// the lease with Done, Fail or Release. No key is leased twice at a time. A closed queue is Unavailable.
-func (q *Queue) Lease(ctx context.Context) (Job, error) {
+// Lease waits for a job that is due and hands it out: the most urgent lane first, in it the longest due; but every eighth is
+// the one that waited longest, if that is a minute. The caller ends the lease with Done, Fail or Release. No key is leased
+// twice at a time. A closed queue is Unavailable.
+func (q *Queue) Lease(ctx context.Context) (Job, error) { return q.lease(ctx, lanes-1) }
+
+// lease is Lease of lanes up to highest.
+func (q *Queue) lease(ctx context.Context, highest registry.Lane) (Job, error) {
 	for {
 		if err := ctx.Err(); err != nil {
 			return Job{}, err
@@ -163,7 +167,7 @@ func (q *Queue) Lease(ctx context.Context) (Job, error) {
 			q.mu.Unlock()
 			return Job{}, errClosed()
 		}
-		e, wait := q.order.next(time.Now())
+		e, wait := q.order.next(time.Now(), highest)
 		if e != nil {
 			e.leased, e.again = true, false
 			j := e.job

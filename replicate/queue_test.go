@@ -309,3 +309,38 @@ func TestPutRefuses(t *testing.T) {
 		t.Errorf("a refused put left %+v", jobs)
 	}
 }
+
+// While events never end, what waits in the other lanes gets its share once it has waited a minute, the longest first.
+func TestNoLaneStarves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(t)
+		n := 0
+		add := func(l registry.Lane, pushed time.Time) {
+			n++
+			j := tagJob("app", fmt.Sprint("t", n), "", pushed)
+			j.Lane, j.NextAt = l, pushed
+			put(t, q, j)
+		}
+		for range 10 {
+			add(registry.LaneBackfill, time.Now().Add(-1000*time.Hour)) // a sweep has the oldest push go first
+		}
+		time.Sleep(time.Second)
+		for range 10 {
+			add(registry.LaneSweep, time.Now().Add(-time.Hour))
+		}
+		got := make(map[registry.Lane]int)
+		for i := range 160 {
+			add(registry.LaneEvent, time.Time{})
+			j := lease(t, q)
+			must(t, q.Done(j))
+			got[j.Lane]++
+			if i < 59 && j.Lane != registry.LaneEvent {
+				t.Fatalf("a job of lane %v after %d s", j.Lane, i)
+			}
+			time.Sleep(time.Second)
+		}
+		if got[registry.LaneBackfill] != 10 || got[registry.LaneSweep] != 2 {
+			t.Errorf("jobs done by lane: %v", got)
+		}
+	})
+}

@@ -28,7 +28,7 @@ type Mirror struct {
 type Options struct {
 	Queue       *Queue
 	Mirrors     map[string]Mirror
-	Concurrency int              // jobs at a time: 4
+	Concurrency int              // jobs at a time: 4; one more if clients or events asked for it
 	Uploads     int              // uploads at a time for one job: 3
 	NoProgress  time.Duration    // a job in which nothing moves for this long fails: 10m; waiting for a quota counts as not moving
 	Logger      *slog.Logger     // one line per attempt; nil: none
@@ -63,23 +63,27 @@ func (w *Workers) Collectors() []prometheus.Collector { return w.metrics.collect
 func (w *Workers) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for range w.o.Concurrency {
-		g.Go(func() error {
-			for {
-				j, err := w.o.Queue.Lease(ctx)
-				if ctx.Err() != nil {
-					if err == nil {
-						w.o.Queue.Release(j)
-					}
-					return nil
-				}
-				if err != nil {
-					return fmt.Errorf("lease: %w", err)
-				}
-				w.work(ctx, j)
-			}
-		})
+		g.Go(func() error { return w.run(ctx, lanes-1) })
 	}
+	g.Go(func() error { return w.run(ctx, registry.LaneEvent) }) // the others may all be at a backfill's large images
 	return g.Wait()
+}
+
+// run does jobs of lanes up to highest.
+func (w *Workers) run(ctx context.Context, highest registry.Lane) error {
+	for {
+		j, err := w.o.Queue.lease(ctx, highest)
+		if ctx.Err() != nil {
+			if err == nil {
+				w.o.Queue.Release(j)
+			}
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("lease: %w", err)
+		}
+		w.work(ctx, j)
+	}
 }
 
 // work does one attempt at j and tells the queue, the metrics and the log how it went.

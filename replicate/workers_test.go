@@ -3,6 +3,7 @@ package replicate_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -286,5 +287,32 @@ func TestWorkersClosedQueue(t *testing.T) {
 		if err := <-done; err == nil {
 			t.Error("run over a closed queue returned nil")
 		}
+	})
+}
+
+// Images that nobody waits for may take all their time: what an event asks for is not behind them.
+func TestEventsDoNotWaitForBackfill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := run(t, nil)
+		small := registrytest.Image(9, 10)
+		for i := range 20 {
+			registrytest.Push(t, r.src, "old", fmt.Sprint(i), registrytest.Image(uint64(i), 1000+i))
+		}
+		registrytest.Push(t, r.src, "app", "v1", small)
+		r.to.Before = func(c registrytest.Call) error {
+			if c.Op == "put-blob" && c.Object.Repo == "old" {
+				time.Sleep(5 * time.Minute)
+			}
+			return nil
+		}
+		for i := range 20 {
+			j := tagJob("old", fmt.Sprint(i), "", time.Time{})
+			j.Lane = registry.LaneBackfill
+			put(t, r.q, j)
+		}
+		synctest.Wait()
+		put(t, r.q, tagJob("app", "v1", "", time.Time{}))
+		synctest.Wait()
+		names(t, r.dst, "app", "v1", small)
 	})
 }
