@@ -94,7 +94,7 @@ func (c *company) referrers(ctx context.Context, subjects []digest.Digest) ([]di
 		for _, tag := range rules.Companions(d) {
 			g.Go(func() error {
 				_, err := c.t.tag(gctx, tag)
-				if errors.Is(err, ErrGone) { // most images have none
+				if errors.Is(err, ErrGone) || errors.Is(err, ErrEcho) { // most images have none
 					err = nil
 				}
 				return c.tolerate(err)
@@ -114,7 +114,7 @@ func (c *company) referrers(ctx context.Context, subjects []digest.Digest) ([]di
 		if err == nil {
 			fresh = append(fresh, o.Digest)
 		}
-		if errors.Is(err, ErrGone) { // deleted meanwhile
+		if errors.Is(err, ErrGone) || errors.Is(err, ErrEcho) { // deleted meanwhile
 			err = nil
 		}
 		if err := c.tolerate(err); err != nil {

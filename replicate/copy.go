@@ -31,6 +31,8 @@ type Destination struct {
 	Repo func(string) string
 	// Platforms choose among the images of the index that a tag names; nil: all.
 	Platforms func(repo, tag string) rules.Platforms
+	// Trail keeps what came from here from coming back; nil if the source is no mirror's destination and this no mirror's source.
+	Trail *Trail
 }
 
 // Image says what is copied between which places.
@@ -73,7 +75,7 @@ type Copier struct {
 }
 
 // Content makes the manifest d, all below it, and what is about it exist at the destination. ErrGone: the source has no such
-// manifest. ctx bounds the whole copy; what was sent until then stays.
+// manifest. ErrEcho: it has it from this destination. ctx bounds the whole copy; what was sent until then stays.
 func (c *Copier) Content(ctx context.Context, im Image, d digest.Digest) (Result, error) {
 	t := c.transfer(im)
 	if im.Follow {
@@ -86,6 +88,9 @@ func (c *Copier) Content(ctx context.Context, im Image, d digest.Digest) (Result
 }
 
 func (t *transfer) content(ctx context.Context, d digest.Digest) (Result, error) {
+	if err := t.echo("", d, ""); err != nil {
+		return Result{}, err
+	}
 	root := registry.Object{Repo: t.repo, Kind: registry.Manifest, Digest: d}
 	missing, err := t.missing(ctx, []registry.Object{root})
 	if err != nil {
@@ -149,7 +154,7 @@ func (t *transfer) sendTree(ctx context.Context, tr *tree, n int) error {
 	}
 	for _, level := range tr.levels[:n] {
 		err := t.send(ctx, level, func(ctx context.Context, o registry.Object) error {
-			return t.putManifest(ctx, "", tr.bodies[o])
+			return t.putManifest(ctx, "", "", tr.bodies[o])
 		})
 		if err != nil {
 			return err
@@ -243,7 +248,11 @@ func (t *transfer) putBlob(ctx context.Context, o registry.Object) error {
 	})
 }
 
-func (t *transfer) putManifest(ctx context.Context, tag string, m manifest) error {
+// putManifest sends m, and has tag name it unless that is "". have is what the tag names so far.
+func (t *transfer) putManifest(ctx context.Context, tag string, have digest.Digest, m manifest) error {
+	if err := t.im.Destination.Trail.note(ctx, t.im.Repo, t.repo, tag, m.desc.Digest, have); err != nil {
+		return err
+	}
 	return t.atDestination(ctx, func() error {
 		return t.im.Destination.Writer.PutManifest(ctx, t.repo, tag, m.desc, m.body)
 	})

@@ -6,10 +6,11 @@
 //
 // What a tag job writes is decided by the source when the job runs, not by the event that asked for it: events arrive
 // late, twice and in the wrong order. A Sweep finds what they lost by comparing source and destination. A Reaper deletes, with
-// every precaution, what was deleted at the source.
+// every precaution, what was deleted at the source. A Trail keeps chained mirrors from going in circles.
 //
 // # Limitations
 //
+// A Trail knows what this process wrote: mirrors that copy the same tags to each other belong into one process.
 // The queue file belongs to one process; replicas that share an SQS queue lend each other's jobs from there (Job.Lent), and
 // may then send a layer that two of their images have in common twice. All its jobs are held in memory as well, about 500
 // bytes each. Receipts are kept for ever. Only events tell of deletions: one whose event is lost leaves the image where it is.

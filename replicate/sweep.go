@@ -25,6 +25,8 @@ type Sweep struct {
 	WantsRepo func(repo string) bool
 	// Platforms are what the rules choose of the index that a tag names; nil: all.
 	Platforms func(repo, tag string) rules.Platforms
+	// Trail keeps what came from the destination from being found missing there; nil: nothing did.
+	Trail *Trail
 	// Queue knows what was at the destination before, and which tags are in conflict. Required.
 	Queue *Queue
 	// Interval is the time between the starts of two sweeps when Sweeping runs them, jittered by a tenth.
@@ -116,6 +118,9 @@ func (s *Sweep) compare(ctx context.Context, p *Plan, repo string, since time.Ti
 			bytes = 0
 		}
 		differ := func(tag string) error {
+			if echo, err := s.Trail.Echo(repo, there.repo, tag, d, there.tags[tag]); err != nil || echo {
+				return err
+			}
 			diff := Difference{Key: s.key(repo, tag, d), Want: d, Have: there.tags[tag], PushedAt: img.PushedAt, Bytes: bytes}
 			switch {
 			case tag != "" && diff.Have != "":

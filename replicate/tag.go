@@ -16,7 +16,7 @@ const maxRounds = 5
 // Tag makes tag name at the destination what it names at the source, with what is about it. It asks the source before it
 // writes and again after, until the two agree, so the last writer of any number of jobs leaves the source's answer behind.
 // Of an index of which not all platforms are wanted, the chosen images are copied: see Result.Partial. ErrGone: the source
-// has no such tag. An immutable tag that names another digest is Conflict. ctx bounds the whole copy.
+// has no such tag. ErrEcho: it names what came from this destination. An immutable tag that names another digest is Conflict. ctx bounds the whole copy.
 func (c *Copier) Tag(ctx context.Context, im Image, tag string) (Result, error) {
 	t := c.transfer(im)
 	if im.Follow {
@@ -45,9 +45,12 @@ func (t *transfer) tag(ctx context.Context, tag string) (Result, error) {
 		t.progress(0)
 		switch {
 		case err == nil && have.Digest == want:
-			return Result{Digest: want, Found: !wrote, Brought: wrote && brought == want}, nil
+			return Result{Digest: want, Found: !wrote, Brought: wrote && brought == want}, t.im.Destination.Trail.seen(ctx, t.im.Repo, t.repo, tag, want)
 		case err != nil && registry.ClassOf(err) != registry.NotFound:
 			return Result{}, atDestination(err)
+		}
+		if err := t.echo(tag, want, have.Digest); err != nil {
+			return Result{}, err
 		}
 		root, err := t.below(ctx, want)
 		if root.gone { // a push or a delete came between: ask again
@@ -70,7 +73,7 @@ func (t *transfer) tag(ctx context.Context, tag string) (Result, error) {
 		if !root.there {
 			brought = want
 		}
-		if err := t.putManifest(ctx, tag, root.manifest); err != nil {
+		if err := t.putManifest(ctx, tag, have.Digest, root.manifest); err != nil {
 			return Result{}, err
 		}
 		wrote = true

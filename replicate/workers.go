@@ -108,6 +108,9 @@ func (w *Workers) work(ctx context.Context, j Job) {
 	case errors.Is(err, ErrUnwanted):
 		result = "unwanted"
 		stored = w.o.Queue.Done(j)
+	case errors.Is(err, ErrEcho):
+		result = "echo"
+		stored = w.o.Queue.Done(j)
 	case err != nil:
 		result, level = strings.ReplaceAll(registry.ClassOf(err).String(), " ", "_"), slog.LevelWarn
 		var after Job
