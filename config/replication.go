@@ -53,6 +53,9 @@ func (m *Mirror) reach(d rules.Destination) (r Registry, ok bool) {
 	return Registry{Registry: host, Account: d.Account, Region: d.Region}, true
 }
 
+// ID names the registry, by whichever of its hosts it is reached.
+func (r *Registry) ID() string { return r.place().String() }
+
 // place returns the registry as rules name it.
 func (r *Registry) place() rules.Destination {
 	if r.IsECR() {

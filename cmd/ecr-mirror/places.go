@@ -29,6 +29,7 @@ type place struct {
 	source      upstream
 	destination upstream
 	rules       *rules.Part // that end there
+	trail       func(*replicate.Queue) *replicate.Trail
 }
 
 // places returns every destination that cfg names. Nothing is asked of a registry.
@@ -40,7 +41,7 @@ func places(ctx context.Context, cfg *config.Config, base *aws.Config, limits *e
 		if err != nil {
 			return nil, fmt.Errorf("mirror %s: source: %w", c.Names[0], err)
 		}
-		at, err := placesOf(ctx, c, src, base, limits, log)
+		at, err := placesOf(ctx, c, chainOf(cfg), src, base, limits, log)
 		if err != nil {
 			return nil, fmt.Errorf("mirror %s: %w", c.Names[0], err)
 		}
@@ -50,7 +51,7 @@ func places(ctx context.Context, cfg *config.Config, base *aws.Config, limits *e
 }
 
 // placesOf returns the destinations of the mirror c, its own first.
-func placesOf(ctx context.Context, c *config.Mirror, src upstream, base *aws.Config, limits *ecr.Limits, log *slog.Logger) ([]place, error) {
+func placesOf(ctx context.Context, c *config.Mirror, links chain, src upstream, base *aws.Config, limits *ecr.Limits, log *slog.Logger) ([]place, error) {
 	var all []place
 	for _, t := range c.Targets() {
 		name := t.Registry.Host()
@@ -61,7 +62,7 @@ func placesOf(ctx context.Context, c *config.Mirror, src upstream, base *aws.Con
 		if err != nil {
 			return nil, fmt.Errorf("destination %s: %w", t.Registry.Host(), err)
 		}
-		all = append(all, place{c.Names[0], c.Names, name, src, dst, t.Rules})
+		all = append(all, place{c.Names[0], c.Names, name, src, dst, t.Rules, links.trail(leg{c.Source.ID(), t.Registry.ID(), t.Rules})})
 	}
 	return all, nil
 }
@@ -75,7 +76,7 @@ func (p *place) wants(j *replicate.Job) bool {
 // sweep compares the place's source with its destination.
 func (p *place) sweep(queue *replicate.Queue) *replicate.Sweep {
 	return &replicate.Sweep{Mirror: p.mirror, Destination: p.name, Source: p.source, Target: p.destination,
-		Repo: p.rules.There, Platforms: p.rules.Platforms, Wants: p.rules.Match, WantsRepo: p.rules.MatchRepo, Queue: queue}
+		Repo: p.rules.There, Platforms: p.rules.Platforms, Wants: p.rules.Match, WantsRepo: p.rules.MatchRepo, Queue: queue, Trail: p.trail(queue)}
 }
 
 // imageRef is REPO:TAG or REPO@DIGEST, with or without a registry that one of the mirrors has as a name.

@@ -49,7 +49,7 @@ func (w *wiring) connect(ctx context.Context, cfg *config.Config, c *config.Mirr
 	}
 	source := mirror.NewUpstream("source", src)
 	tiers := []registry.Reader{source}
-	if w.places, err = placesOf(ctx, c, src, w.aws, w.limits, w.log); err != nil {
+	if w.places, err = placesOf(ctx, c, chainOf(cfg), src, w.aws, w.limits, w.log); err != nil {
 		return err
 	}
 	o := mirror.Options{
@@ -86,7 +86,7 @@ func (w *wiring) replicate(c *config.Mirror, source registry.Reader) {
 	}
 	w.jobs = &replicate.Mirror{Source: w.store.Over(w.name, source), Tags: source, Lister: w.places[0].source, Destinations: make(map[string]replicate.Destination)}
 	for _, p := range w.places {
-		w.jobs.Destinations[p.name] = replicate.Destination{Writer: p.destination, Reader: p.destination, Repo: p.rules.There, Platforms: p.rules.Platforms}
+		w.jobs.Destinations[p.name] = replicate.Destination{Writer: p.destination, Reader: p.destination, Repo: p.rules.There, Platforms: p.rules.Platforms, Trail: p.trail(w.queue)}
 		sweep := p.sweep(w.queue)
 		sweep.Interval = c.Replication.Sweep
 		w.sweeps = append(w.sweeps, sweep)
