@@ -86,7 +86,6 @@ func (c *checker) config(cfg *Config) {
 	}
 	if len(c.problems) == 0 {
 		c.soleWriters(cfg.Mirrors)
-		c.circles(cfg.Mirrors)
 	}
 }
 

@@ -84,8 +84,8 @@ type Mirror struct {
 	Names []string `yaml:"names"`
 	// Source is where images are pushed to; required.
 	Source Registry `yaml:"source"`
-	// Destination is where pulls are served from, and what is replicated to. It may be the source of another mirror, if no
-	// image can come back to where it was by the rules of all. Default: none, the mirror only caches.
+	// Destination is where pulls are served from, and what is replicated to. It may be the source of another mirror, even of
+	// one that leads back. Default: none, the mirror only caches.
 	Destination *Registry `yaml:"destination"`
 	// Auth says who may pull from this mirror. Default: what the top-level auth says.
 	Auth *Auth `yaml:"auth"`

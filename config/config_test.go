@@ -3,7 +3,6 @@ package config_test
 import (
 	"errors"
 	"flag"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -163,38 +162,6 @@ func TestTargets(t *testing.T) {
 		}
 		if diff := cmp.Diff(tc.want, strings.Join(got, ", ")); diff != "" {
 			t.Errorf("%s: targets (-want +got):\n%s", tc.name, diff)
-		}
-	}
-}
-
-// A destination may be the source of the next mirror; images may not come back to where they were.
-func TestCircles(t *testing.T) {
-	const a, b, c = "a.example.com", "b.example.com", "c.example.com"
-	n := 0
-	mirror := func(from, to, rules string) string {
-		n++
-		return fmt.Sprintf("- {names: [%d.example.com], source: {registry: %s}, destination: {registry: %s}, replication: {rules: [%s]}}\n", n, from, to, rules)
-	}
-	for _, tc := range []struct{ name, mirrors, want string }{
-		{"a chain", mirror(a, b, "{}") + mirror(b, c, "{}"), ""},
-		{"two ways to one place", mirror(a, c, "{}") + mirror(a, b, "{}") + mirror(b, c, "{}"), ""},
-		{"there and back", mirror(a, b, "{}") + mirror(b, a, "{}"), "mirrors[0] takes … from a.example.com, mirrors[1] takes … from b.example.com"},
-		{"there and back, apart", mirror(a, b, "{repositories: [west/**]}") + mirror(b, a, "{repositories: [east/**]}, {repositories: [one]}"), ""},
-		{"apart by a regular expression", mirror(a, b, "{repositories: [/west-.*/]}") + mirror(b, a, "{repositories: [/east-.*/, /north/]}"), ""},
-		{"whole names", mirror(a, b, "{repositories: [app]}") + mirror(b, a, "{repositories: [app2, appl*]}"), ""},
-		{"a name within a glob", mirror(a, b, "{repositories: [app]}") + mirror(b, a, "{repositories: [app2, ap*]}"), "mirrors[0] takes app from a.example.com, mirrors[1] takes ap… from b.example.com"},
-		{"through three", mirror(a, b, "{}") + mirror(b, c, "{}") + mirror(c, a, "{}"), "mirrors[2] takes … from c.example.com"},
-		{"a name that grows", mirror(a, b, "{rename: {to: from-a/}}") + mirror(b, a, "{rename: {to: from-b/}}"), "mirrors[1] takes … from b.example.com"},
-		{"back under another name", mirror(a, b, "{repositories: [team/**], rename: {from: team/, to: west/}}") +
-			mirror(b, a, "{repositories: [west/**], rename: {from: west/, to: back/}}, {}"), "circle"},
-		{"back under a name that goes no further", mirror(a, b, "{repositories: [team/**], rename: {from: team/, to: west/}}") +
-			mirror(b, a, "{repositories: [west/**], rename: {from: west/, to: back/}}"), ""},
-		{"part of the names is rewritten", mirror(a, b, "{repositories: [t**], rename: {from: team/, to: x/}}") + mirror(b, a, "{repositories: [x/**], rename: {from: x/, to: team/}}"),
-			"mirrors[0] takes team/… from a.example.com, mirrors[1] takes x/… from b.example.com"},
-	} {
-		_, err := config.Parse("c.yaml", []byte("mirrors:\n"+tc.mirrors), env(nil))
-		if (err != nil) != (tc.want != "") || err != nil && !strings.Contains(err.Error(), tc.want) {
-			t.Errorf("%s: %v, want %q", tc.name, err, tc.want)
 		}
 	}
 }

@@ -148,27 +148,3 @@ func TestNamesAreOneToOne(t *testing.T) {
 		}
 	})
 }
-
-// Where a repository goes is on one of the flows: what they say cannot meet does not.
-func TestFlowsCoverWhatIsWanted(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		rs := genRules.Draw(t, "rules")
-		for i := range rs {
-			if rapid.Bool().Draw(t, "renames") {
-				rs[i].Rename = &rules.Rename{From: rapid.SampledFrom([]string{"", "a/", "a/b/"}).Draw(t, "from"), To: "b/"}
-			}
-		}
-		p := mustNew(t, rs).At(own)
-		repo := genRepo.Draw(t, "repo")
-		if !p.MatchRepo(repo) {
-			return
-		}
-		whole := func(name string) rules.Flow { return rules.Flow{From: name + "\x00", To: name + "\x00"} }
-		for _, f := range p.Flows() {
-			if whole(repo).Meets(f) && f.Meets(whole(p.There(repo))) {
-				return
-			}
-		}
-		t.Fatalf("%q goes to %q, on none of %q", repo, p.There(repo), p.Flows())
-	})
-}
