@@ -75,6 +75,9 @@ type Cache struct {
 	Path string `yaml:"path"` // directory, created if absent. Default: /var/lib/ecr-mirror
 	// Size is the most that the store keeps. Default (0): the smaller of 50GiB and a fifth of the filesystem.
 	Size Size `yaml:"size"`
+	// FillOnProbe has a read of a few bytes (a Range of at most 64 KiB, as lazy loaders send them first) bring the whole blob
+	// into the store, and not only what it needs. Default: false.
+	FillOnProbe bool `yaml:"fillOnProbe"`
 }
 
 // Mirror is a source, with the destination that its images are replicated to.

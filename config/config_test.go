@@ -41,7 +41,7 @@ func TestFull(t *testing.T) {
 		Listen: "0.0.0.0:5000", Admin: "0.0.0.0:5001",
 		TLS:    &config.TLS{Cert: "testdata/tls/tls.crt", Key: "testdata/tls/tls.key", ClientCA: "/etc/ecr-mirror/ca.crt"},
 		Auth:   config.Auth{HTPasswd: "testdata/users"},
-		Cache:  config.Cache{Path: "/data/cache", Size: 200 << 30},
+		Cache:  config.Cache{Path: "/data/cache", Size: 200 << 30, FillOnProbe: true},
 		Limits: config.Limits{Requests: 1000, RequestsPerClient: 100, Connections: 2000, ConnectionsPerClient: 500},
 		Log:    config.Log{Level: "debug", Format: "json"},
 		Mirrors: []config.Mirror{{

@@ -82,7 +82,8 @@ func assemble(ctx context.Context, cfg *config.Config, base *aws.Config, log *sl
 	}()
 	metrics := a.metrics
 	metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if a.store, err = storage.Open(storage.Options{Path: cfg.Cache.Path, Size: int64(cfg.Cache.Size), FreePercent: freePercent, Logger: log}); err != nil {
+	if a.store, err = storage.Open(storage.Options{Path: cfg.Cache.Path, Size: int64(cfg.Cache.Size), FreePercent: freePercent,
+		FillOnProbe: cfg.Cache.FillOnProbe, Logger: log}); err != nil {
 		return nil, err
 	}
 	metrics.MustRegister(a.store.Collectors()...)
