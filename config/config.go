@@ -187,6 +187,9 @@ type Replication struct {
 	// Sweep is the time between comparisons of source and destination, which find what events lost and what was pushed before
 	// there were any. A source that is not ECR has to answer /v2/_catalog. At least 1m. Default: 0s, off.
 	Sweep time.Duration `yaml:"sweep"`
+	// BytesPerDay bounds what is read from the source in a day (UTC), pulls included: when it is spent, sweeps and sync wait for
+	// the next day; pulls and events go on, with a warning. Default: 0, no bound.
+	BytesPerDay Size `yaml:"bytesPerDay"`
 	// Deletes is ignore: what is deleted at the source stays; or propagate: it is deleted, after a while and with the
 	// guards of deletion, where this mirror brought it. Default: ignore.
 	Deletes  string   `yaml:"deletes"`

@@ -129,10 +129,14 @@ func (b *batch) store(tx *bolt.Tx) error {
 	}
 	for k, r := range b.receipts {
 		key := k.encode()
-		if r.Found && sameReceipt(receipts.Get(key), r) { // the first receipt knows better how it came to be there
+		old := receipts.Get(key)
+		if r.Found && sameReceipt(old, r) { // the first receipt knows better how it came to be there
 			continue
 		}
 		v, err := encodeReceipt(r)
+		if old == nil {
+			b.q.receipts.Add(1)
+		}
 		if err == nil {
 			err = receipts.Put(key, v)
 		}

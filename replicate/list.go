@@ -195,5 +195,5 @@ func (q *Queue) note(ctx context.Context, receipts []Receipt) error {
 			return internal(err)
 		}
 	}
-	return nil
+	return q.trim(ctx)
 }

@@ -1,6 +1,7 @@
 package replicate
 
 import (
+	"cmp"
 	"container/heap"
 	"time"
 
@@ -90,10 +91,12 @@ func (o *order) remove(e *entry) {
 // lane implements heap.Interface.
 type lane []*entry
 
-func (l lane) Len() int           { return len(l) }
-func (l lane) Less(i, j int) bool { return l[i].job.NextAt.Before(l[j].job.NextAt) }
-func (l lane) Swap(i, j int)      { l[i], l[j] = l[j], l[i]; l[i].at, l[j].at = i, j }
-func (l *lane) Push(x any)        { e := x.(*entry); e.at = len(*l); *l = append(*l, e) }
+func (l lane) Len() int { return len(l) }
+func (l lane) Less(i, j int) bool { // jobs that were postponed together stay in the order of their pushes
+	return cmp.Or(l[i].job.NextAt.Compare(l[j].job.NextAt), l[i].job.SeenAt.Compare(l[j].job.SeenAt)) < 0
+}
+func (l lane) Swap(i, j int) { l[i], l[j] = l[j], l[i]; l[i].at, l[j].at = i, j }
+func (l *lane) Push(x any)   { e := x.(*entry); e.at = len(*l); *l = append(*l, e) }
 
 func (l *lane) Pop() any {
 	last := len(*l) - 1

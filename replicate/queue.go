@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -23,8 +24,14 @@ type Queue struct {
 	MaxDelay    time.Duration // at most: 10m
 	Patience    time.Duration // how long throttling and outages alone do not make a job dead: 24h
 
+	// MaxReceipts is about how many are kept, the latest: 500,000. Set it before use, too.
+	MaxReceipts int
+
 	db      *bolt.DB
 	commits sync.Mutex // held while a batch is written; taken before mu
+
+	receipts atomic.Int64 // about how many there are
+	trimming sync.Mutex
 
 	mu       sync.Mutex
 	closed   bool
@@ -69,11 +76,12 @@ func (q *Queue) load(tx *bolt.Tx) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range []string{receiptsBucket, lettersBucket, letterIDsBucket, deletionsBucket, trailsBucket} {
+	for _, name := range []string{receiptsBucket, lettersBucket, letterIDsBucket, deletionsBucket, trailsBucket, budgetsBucket} {
 		if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
 			return err
 		}
 	}
+	q.countReceipts(tx)
 	now := time.Now()
 	return jobs.ForEach(func(k, v []byte) error {
 		j, err := decodeJob(k, v)
@@ -188,6 +196,10 @@ func (q *Queue) lease(ctx context.Context, highest registry.Lane) (Job, error) {
 		}
 	}
 }
+
+// Postpone ends the lease of a job that has to wait, through no fault of its own: it is pending again, nothing counted, and not
+// tried for d. After a restart it may be tried earlier.
+func (q *Queue) Postpone(j Job, d time.Duration) { q.release(j, d) }
 
 // Release ends the lease of a job that was not done, through no fault of its own: it is pending again, nothing counted.
 func (q *Queue) Release(j Job) { q.release(j, 0) }

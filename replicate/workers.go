@@ -22,6 +22,7 @@ type Mirror struct {
 	Tags         registry.Reader // the source itself, for what a tag names now; nil: Source
 	Lister       registry.Lister // the source, for what is about an image; nil: that is not copied along
 	Destinations map[string]Destination
+	Budget       *Budget // of what Source and Tags read; nil: none
 }
 
 // Options configure Workers. Only Queue is required.
@@ -82,6 +83,10 @@ func (w *Workers) run(ctx context.Context, highest registry.Lane) error {
 		if err != nil {
 			return fmt.Errorf("lease: %w", err)
 		}
+		if until, spent := w.o.Mirrors[j.Mirror].Budget.Spent(j.Lane); spent {
+			w.o.Queue.Postpone(j, until.Sub(w.o.Now()))
+			continue
+		}
 		w.work(ctx, j)
 	}
 }
@@ -141,7 +146,11 @@ func (w *Workers) work(ctx context.Context, j Job) {
 			t.Key, t.Digest, t.Found = j.Key, res.Digest, found
 			receipts = append(receipts, t)
 		}
-		if stored = w.o.Queue.Done(j, receipts...); stored == nil && !r.SeenAt.IsZero() && !found {
+		if stored = w.o.Queue.Done(j, receipts...); stored == nil {
+			stored = w.o.Queue.trim(ctx)
+		}
+		// How old history is says nothing of how long replication takes.
+		if stored == nil && !r.SeenAt.IsZero() && !found && j.Lane != registry.LaneBackfill {
 			lag := max(0, r.PullableAt.Sub(r.SeenAt))
 			w.metrics.lag.WithLabelValues(j.Mirror, j.Destination).Observe(lag.Seconds())
 			attrs = append(attrs, slog.Duration("lag", lag))

@@ -39,7 +39,8 @@ type app struct {
 	events  []part
 	sweeps  []part
 	reapers []*replicate.Reaper
-	compare []*replicate.Sweep // all there are, running or not
+	compare []*replicate.Sweep           // all there are, running or not
+	budgets map[string]*replicate.Budget // by mirror
 	places  []place
 	fronts  []front
 	hooks   map[string]http.Handler // of the registry's listener, by path
@@ -74,7 +75,8 @@ func newApp(ctx context.Context, cfg *config.Config, base *aws.Config, log *slog
 
 // assemble is newApp without the listeners and what is behind them. The caller calls work or close.
 func assemble(ctx context.Context, cfg *config.Config, base *aws.Config, log *slog.Logger) (_ *app, err error) {
-	a := &app{log: log, metrics: prometheus.NewRegistry(), hooks: make(map[string]http.Handler), pages: make(map[string]http.Handler)}
+	a := &app{log: log, metrics: prometheus.NewRegistry(), hooks: make(map[string]http.Handler), pages: make(map[string]http.Handler),
+		budgets: make(map[string]*replicate.Budget)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.close())
@@ -110,6 +112,9 @@ func assemble(ctx context.Context, cfg *config.Config, base *aws.Config, log *sl
 		if w.jobs != nil {
 			jobs[w.name] = *w.jobs
 		}
+		if w.budget != nil {
+			a.budgets[w.name] = w.budget
+		}
 		a.places = append(a.places, w.places...)
 		a.compare = append(a.compare, w.sweeps...)
 		if m.Replication.Sweep > 0 {
@@ -130,7 +135,7 @@ func assemble(ctx context.Context, cfg *config.Config, base *aws.Config, log *sl
 		a.sweeps = append(a.sweeps, part{"sweep", s.Run})
 	}
 	a.pages["POST /purge"] = purgeHandler(purgers, purgers[cfg.Mirrors[0].Names[0]], log)
-	maps.Copy(a.pages, newSyncPage(planner{a.queue, a.compare}).pages())
+	maps.Copy(a.pages, newSyncPage(planner{a.queue, a.compare, a.budgets}).pages())
 	a.pages["GET /status"] = newStatusPage(a.queue, a.places)
 	letters := a.letters.handler()
 	a.pages["/dead-letters"], a.pages["/dead-letters/"] = letters, letters
@@ -190,7 +195,7 @@ func (a *app) run(ctx context.Context) error {
 	err := runStages(ctx,
 		[]part{a.front},
 		slices.Concat([]part{{"workers", a.workers.Run}}, a.events, a.sweeps, a.reaping()),
-		[]part{{"store", a.store.Run}, a.admin},
+		append(a.keeping(), a.admin),
 	)
 	return errors.Join(err, a.close())
 }
@@ -204,7 +209,16 @@ func (a *app) reaping() (parts []part) {
 
 // work does the queue's jobs until ctx ends, without serving anybody.
 func (a *app) work(ctx context.Context) error {
-	return errors.Join(runStages(ctx, []part{{"workers", a.workers.Run}}, []part{{"store", a.store.Run}}), a.close())
+	return errors.Join(runStages(ctx, []part{{"workers", a.workers.Run}}, a.keeping()), a.close())
+}
+
+// keeping is what the others need to the end.
+func (a *app) keeping() []part {
+	parts := []part{{"store", a.store.Run}}
+	for _, b := range a.budgets {
+		parts = append(parts, part{"byte budget", b.Run})
+	}
+	return parts
 }
 
 // close gives back what newApp opened.

@@ -49,8 +49,9 @@ type planEnd struct {
 
 // planner compares whole registries, one destination after another.
 type planner struct {
-	queue  *replicate.Queue
-	sweeps []*replicate.Sweep
+	queue   *replicate.Queue
+	sweeps  []*replicate.Sweep
+	budgets map[string]*replicate.Budget // by mirror; nil: none
 }
 
 // plan calls line for every difference and every destination's sum, and returns the jobs that remove the differences. A sweep
@@ -97,7 +98,7 @@ func (p *planner) sync(ctx context.Context, force bool, line func(planLine) erro
 	if err != nil {
 		return nil, err
 	}
-	r := &syncRun{queue: p.queue}
+	r := &syncRun{queue: p.queue, budgets: p.budgets}
 	for _, j := range jobs {
 		r.waiting = append(r.waiting, syncJob{j.Key, bytes[j.Key]})
 		r.sum.Bytes += bytes[j.Key]
@@ -108,7 +109,8 @@ func (p *planner) sync(ctx context.Context, force bool, line func(planLine) erro
 
 // syncRun follows the jobs of a plan. Safe for concurrent use.
 type syncRun struct {
-	queue *replicate.Queue
+	queue   *replicate.Queue
+	budgets map[string]*replicate.Budget
 
 	mu      sync.Mutex
 	waiting []syncJob
@@ -125,27 +127,32 @@ type progress struct {
 	Jobs      int   `json:"jobs"`
 	Done      int   `json:"done"`
 	Failed    int   `json:"failed"`
+	Waiting   int   `json:"waiting"` // for tomorrow's byte budget
 	Bytes     int64 `json:"bytes"`
 	BytesDone int64 `json:"bytesDone"`
 }
 
-func (p progress) ended() bool { return p.Done+p.Failed == p.Jobs }
+func (p progress) ended() bool { return p.Done+p.Failed+p.Waiting == p.Jobs }
 
 // progress looks where the jobs are. A job that an operator retries is done when it leaves the queue.
 func (r *syncRun) progress() progress {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	failed := 0
+	r.sum.Failed, r.sum.Waiting = 0, 0
 	r.waiting = slices.DeleteFunc(r.waiting, func(j syncJob) bool {
 		job, ok := r.queue.Job(j.key)
-		if !ok {
+		switch {
+		case !ok:
 			r.sum.Done++
 			r.sum.BytesDone += j.bytes
-		} else if job.State == replicate.Dead || job.State == replicate.Conflict {
-			failed++
+		case job.State == replicate.Dead || job.State == replicate.Conflict:
+			r.sum.Failed++
+		case job.State == replicate.Pending:
+			if _, spent := r.budgets[j.key.Mirror].Spent(job.Lane); spent {
+				r.sum.Waiting++
+			}
 		}
 		return !ok
 	})
-	r.sum.Failed = failed
 	return r.sum
 }

@@ -17,7 +17,7 @@ import (
 
 // Exit codes of sync; every other failure is 1.
 const (
-	exitLeft        = 2   // dead letters or conflicts among its jobs, or repositories that could not be compared
+	exitLeft        = 2   // not all is done: dead letters, conflicts, a spent byte budget, repositories that could not be compared
 	exitInterrupted = 130 // as a shell has it for SIGINT
 )
 
@@ -31,8 +31,8 @@ func syncCommand() *cobra.Command {
 		Long: `Sync makes the plan that plan prints, does it and shows how far it is. Nothing is deleted. It can be interrupted at any time
 (Ctrl-C, SIGTERM, kill -9): run again it goes on, and sends no layer that has arrived a second time.
 
-Exit codes: 0 all done; 2 some of it needs an operator (see dead-letters) or some repositories could not be compared; 130
-interrupted; 1 any other failure.
+Exit codes: 0 all done; 2 some of it needs an operator (see dead-letters), waits for tomorrow's byte budget, or could not be
+compared; 130 interrupted; 1 any other failure.
 ` + whoDoesIt,
 		Args: cobra.NoArgs,
 	}
@@ -96,7 +96,7 @@ func (s *syncer) alone(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	planner := planner{queue: a.queue, sweeps: a.compare}
+	planner := planner{a.queue, a.compare, a.budgets}
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	ended := make(chan error, 1)
@@ -132,8 +132,9 @@ func (s *syncer) follow(ctx context.Context, later string, look func() (progress
 		switch {
 		case err == nil && p.ended():
 			s.bar.end(p)
-			if p.Failed > 0 || s.uncompared > 0 {
-				return exitError{exitLeft, fmt.Errorf("%d of %d jobs need an operator (see dead-letters), %d repositories were not compared", p.Failed, p.Jobs, s.uncompared)}
+			if p.Failed > 0 || p.Waiting > 0 || s.uncompared > 0 {
+				return exitError{exitLeft, fmt.Errorf("of %d jobs %d need an operator (see dead-letters) and %d wait for tomorrow's byte budget; %d repositories were not compared",
+					p.Jobs, p.Failed, p.Waiting, s.uncompared)}
 			}
 			return nil
 		case !sleep(ctx, followEvery):

@@ -158,8 +158,28 @@ func TestSyncSaysWhatIsLeft(t *testing.T) {
 		}
 		return ecrtest.Fault{}
 	})
-	if code, printed := r.sync(t.Context(), r.config(false), false); code != exitLeft || !strings.Contains(printed, "1 of 1 jobs need an operator") {
+	if code, printed := r.sync(t.Context(), r.config(false), false); code != exitLeft || !strings.Contains(printed, "of 1 jobs 1 need an operator") {
 		t.Errorf("exit code %d, printed:\n%s", code, printed)
+	}
+}
+
+// The byte budget stops a sync, is remembered by the next process, and does not keep a pull from its image.
+func TestSyncKeepsToTheBudget(t *testing.T) {
+	r := newRig(t, "  replication: {bytesPerDay: 100KiB}\n")
+	cfg := r.config(false)
+	for i := range 12 {
+		r.seed("app", fmt.Sprint("v", i), registrytest.Image(uint64(i+1), 50_000))
+	}
+	for range 2 {
+		if code, printed := r.sync(t.Context(), cfg, false); code != exitLeft || !strings.Contains(printed, "wait for tomorrow's byte budget") {
+			t.Errorf("exit code %d, printed:\n%s", code, printed)
+		}
+		if n := r.source.LayerBytes(); n > 8*51_000 { // what four workers were at when it was spent
+			t.Errorf("%d bytes crossed", n)
+		}
+	}
+	for _, tag := range []string{"v8", "v9", "v10", "v11"} { // more than a day's budget
+		must(t, r.pulled("app", tag))
 	}
 }
 

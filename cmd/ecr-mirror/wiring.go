@@ -40,6 +40,7 @@ type wiring struct {
 	sweeps  []*replicate.Sweep
 	places  []place             // what is replicated to
 	reapers []*replicate.Reaper // nil: deletions stay where they are
+	budget  *replicate.Budget   // nil: none
 }
 
 func (w *wiring) connect(ctx context.Context, cfg *config.Config, c *config.Mirror) error {
@@ -47,7 +48,13 @@ func (w *wiring) connect(ctx context.Context, cfg *config.Config, c *config.Mirr
 	if err != nil {
 		return fmt.Errorf("source: %w", err)
 	}
-	source := mirror.NewUpstream("source", src)
+	if n := int64(c.Replication.BytesPerDay); n > 0 {
+		if w.budget, err = replicate.NewBudget(replicate.BudgetOptions{Mirror: w.name, Bytes: n, Queue: w.queue, Logger: w.log}); err != nil {
+			return err
+		}
+		w.metrics.MustRegister(w.budget.Collectors()...)
+	}
+	source := mirror.NewUpstream("source", w.budget.Reader(src))
 	tiers := []registry.Reader{source}
 	if w.places, err = placesOf(ctx, c, chainOf(cfg), src, w.aws, w.limits, w.log); err != nil {
 		return err
@@ -84,7 +91,8 @@ func (w *wiring) replicate(c *config.Mirror, source registry.Reader) {
 	if len(w.places) == 0 {
 		return
 	}
-	w.jobs = &replicate.Mirror{Source: w.store.Over(w.name, source), Tags: source, Lister: w.places[0].source, Destinations: make(map[string]replicate.Destination)}
+	w.jobs = &replicate.Mirror{Source: w.store.Over(w.name, source), Tags: source, Lister: w.places[0].source, Budget: w.budget,
+		Destinations: make(map[string]replicate.Destination)}
 	for _, p := range w.places {
 		w.jobs.Destinations[p.name] = replicate.Destination{Writer: p.destination, Reader: p.destination, Repo: p.rules.There, Platforms: p.rules.Platforms, Trail: p.trail(w.queue)}
 		sweep := p.sweep(w.queue)
