@@ -19,9 +19,7 @@ func TestContainerd(t *testing.T) {
 	// The second mirror is asked by ns alone.
 	m := startMirror(t, nil, plain("first.invalid", dockerRegistry(t), "")+plain(registryName, source, ""))
 	c := startContainerd(t)
-	hosts := t.TempDir()
-	write(t, filepath.Join(hosts, registryName, "hosts.toml"), fmt.Sprintf("server = \"https://%s\"\n[host.\"http://%s\"]\n  capabilities = [\"pull\", \"resolve\"]\n",
-		registryName, m.addr))
+	hosts := filepath.Join(m.configure(t, "containerd"), "etc/containerd/certs.d")
 
 	for i, name := range []string{registryName + "/team/app:1", ref(registryName+"/team/app", multi)} {
 		c.run(t, "images", "pull", "--hosts-dir", hosts, "--snapshotter", "native", name)
@@ -36,15 +34,13 @@ func TestContainerd(t *testing.T) {
 	}
 }
 
-// registriesConf sends the pulls of registryName to the mirror, under a path prefix that names the registry.
+// registriesConf sends the pulls of registryName to the mirror.
 func registriesConf(t *testing.T, m *mirror) (conf, policy string) {
 	t.Helper()
-	dir := t.TempDir()
-	conf, policy = filepath.Join(dir, "registries.conf"), filepath.Join(dir, "policy.json")
-	write(t, conf, fmt.Sprintf("[[registry]]\nprefix = %q\nlocation = %q\n[[registry.mirror]]\nlocation = %q\ninsecure = true\n",
-		registryName, registryName, m.addr+"/"+registryName))
+	root := m.configure(t, "podman")
+	policy = filepath.Join(root, "policy.json")
 	write(t, policy, `{"default": [{"type": "insecureAcceptAnything"}]}`)
-	return conf, policy
+	return filepath.Join(root, "etc/containers/registries.conf.d/50-ecr-mirror.conf"), policy
 }
 
 func TestPodman(t *testing.T) {

@@ -28,16 +28,26 @@ http: {addr: %s}
 // docker is a private dockerd with its client.
 type docker struct{ env []string }
 
-// startDocker starts a dockerd without a bridge, so that it changes no network of the host, which pulls Docker Hub's names
-// through mirrors.
-func startDocker(t *testing.T, mirrors ...string) docker {
+// startDocker starts a dockerd without a bridge, so that it changes no network of the host. hub, if there is one, is a
+// daemon.json that is added to its own.
+func startDocker(t *testing.T, hub string) docker {
 	t.Helper()
 	need(t, "root", "docker", "dockerd")
 	dir := tempDir(t)
-	config, err := json.Marshal(map[string]any{
+	settings := map[string]any{
 		"data-root": filepath.Join(dir, "data"), "exec-root": filepath.Join(dir, "exec"), "pidfile": filepath.Join(dir, "pid"),
-		"iptables": false, "ip6tables": false, "bridge": "none", "storage-driver": "vfs", "registry-mirrors": mirrors,
-	})
+		"iptables": false, "ip6tables": false, "bridge": "none", "storage-driver": "vfs",
+	}
+	if hub != "" {
+		text, err := os.ReadFile(hub)
+		if err == nil {
+			err = json.Unmarshal(text, &settings)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	config, err := json.Marshal(settings)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -13,7 +14,7 @@ func TestDocker(t *testing.T) {
 	push(t, source, "team/single", "1", single)
 	push(t, source, "team/multi", "1", multi)
 	m := startMirror(t, nil, plain("registry.example.com", source, ""))
-	d := startDocker(t)
+	d := startDocker(t, "")
 
 	for _, tt := range []struct{ name, ref, want string }{
 		{"single by tag", m.addr + "/team/single:1", "single amd64"},
@@ -47,7 +48,7 @@ func TestDockerRegistryMirrors(t *testing.T) {
 	source := dockerRegistry(t)
 	push(t, source, "library/hello", "latest", multiArch(t, "hub", 0))
 	m := startMirror(t, nil, plain("docker.io", source, ""))
-	d := startDocker(t, "http://"+m.addr)
+	d := startDocker(t, filepath.Join(m.configure(t, "docker-hub"), "etc/docker/daemon.json"))
 	if got := strings.TrimSpace(d.pullAndRun(t, "hello")); !strings.HasSuffix(got, printed("hub")) {
 		t.Errorf("docker run hello printed %q, want %q", got, printed("hub"))
 	}

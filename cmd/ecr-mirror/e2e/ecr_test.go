@@ -115,7 +115,7 @@ func TestECRPushReplicates(t *testing.T) {
 	need(t, "root", "docker", "dockerd", "docker-registry", "aws")
 	e := startEmulator(t, "pushes", "audit")
 	m := startMirror(t, e.env, e.mirror(fmt.Sprintf("  events: {sqs: %q}\n", e.Queues[0].URL)))
-	d := startDocker(t)
+	d := startDocker(t, "")
 	pushed := e.push(t, d, "team/app", "evented")
 
 	eventually(t, "the event brought the image to the destination", func() bool { return e.destination.image(t, "team/app", "1") == pushed })
@@ -136,7 +136,7 @@ func TestECRMissReplicates(t *testing.T) {
 	need(t, "root", "docker", "dockerd", "docker-registry", "aws")
 	e := startEmulator(t)
 	m := startMirror(t, e.env, e.mirror(""))
-	d := startDocker(t)
+	d := startDocker(t, "")
 	pushed := e.push(t, d, "team/app", "missed")
 	if got := e.destination.image(t, "team/app", "1"); got != "" {
 		t.Fatalf("the destination has %s before anyone asked", got)

@@ -37,6 +37,14 @@ func (m *mirror) start(t *testing.T) {
 	m.wait(t, "ready", func() bool { return status("http://"+m.admin+"/readyz") == 200 })
 }
 
+// configure has client-config tell a kind of client of m, and returns the directory that stands for /.
+func (m *mirror) configure(t *testing.T, client string) string {
+	t.Helper()
+	root := t.TempDir()
+	run(t, nil, binary(t), "client-config", client, "--config", m.config, "--install", "--root", root)
+	return root
+}
+
 // get returns the whole body of a 200.
 func get(url string) ([]byte, error) {
 	res, err := open(url)
