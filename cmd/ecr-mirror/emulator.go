@@ -4,12 +4,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/ecr-mirror/ecr-mirror/registry/ecr/ecrtest"
+	"github.com/ecr-mirror/ecr-mirror/registry/ecr/iam"
 )
 
 func emulatorCommand() *cobra.Command {
@@ -17,17 +19,30 @@ func emulatorCommand() *cobra.Command {
 		Use:   "emulator",
 		Short: "Run an emulated Amazon ECR: several accounts and regions, layers, events, queues",
 		Long: `Emulator runs ECR's control API (SigV4 verified), the registries themselves (docker login, push, pull), the layer host
-with its presigned URLs, and an SQS-compatible queue for push events, all on loopback. Once it is ready it prints
-one line of JSON: where everything is, and the credentials of each account.`,
+with its presigned URLs, ECR's own replication, EventBridge rules, and an SQS for push events, all on loopback. IAM is enforced: one
+account's administrator may act in another only as the policies there say. Once it is ready it prints one line of JSON: where
+everything is, and the credentials of each account.`,
 		Args: cobra.NoArgs,
 	}
-	var o emulatorOptions
+	o := emulatorOptions{strict: true}
+	var anybody, quotas bool
 	f := cmd.Flags()
 	f.StringVar(&o.listen, "listen", "127.0.0.1:0", "address of the control API and of SQS")
 	f.StringVar(&o.dir, "dir", "", "directory that keeps the state; empty: memory")
 	f.StringArrayVar(&o.registries, "registry", nil, "ACCOUNT/REGION[=ADDRESS]: a registry with a listener of its own; may be repeated")
 	f.StringArrayVar(&o.queues, "queue", nil, "ACCOUNT/REGION/NAME: a queue that gets that registry's events; may be repeated")
+	f.StringArrayVar(&o.roles, "role", nil, "ACCOUNT/NAME=FILE: a role that may do what the identity policy in FILE says; may be repeated")
+	f.BoolVar(&anybody, "cross-account", false, "let every account's administrator act in every account, as with policies in place")
+	f.BoolVar(&quotas, "quotas", false, "throttle each account and region at ECR's default quotas")
+	f.DurationVar(&o.replicationDelay, "replication-delay", time.Second, "from a push to ECR's own replication of it")
+	f.Float64Var(&o.events.Loss, "event-loss", 0, "the share of events that is lost, 0 to 1")
+	f.Float64Var(&o.events.Duplicates, "event-duplicates", 0, "the share of events that is delivered twice, 0 to 1")
+	f.DurationVar(&o.events.Delay, "event-delay", 0, "the longest delay of an event; each has its own, so that they overtake each other")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		o.strict = !anybody
+		if quotas {
+			o.rates = ecrtest.Quotas()
+		}
 		emu, ready, err := startEmulator(o)
 		if err != nil {
 			return err
@@ -45,7 +60,13 @@ one line of JSON: where everything is, and the credentials of each account.`,
 type emulatorOptions struct {
 	listen, dir        string
 	registries, queues []string
+	roles              []string
 	clock              func() time.Time // nil: time.Now
+	strict             bool             // across accounts policies are needed
+	decisions          func(iam.Request, iam.Verdict)
+	rates              map[string]float64
+	replicationDelay   time.Duration
+	events             ecrtest.EventQuality
 }
 
 // emulated says where everything is.
@@ -54,8 +75,8 @@ type emulated struct {
 	Layers          string              `json:"layers"`
 	Registries      []emulatedRegistry  `json:"registries"`
 	Queues          []map[string]string `json:"queues"`
-	AccessKeyID     map[string]string   `json:"accessKeyId"`     // by account
-	SecretAccessKey map[string]string   `json:"secretAccessKey"` // by account
+	AccessKeyID     map[string]string   `json:"accessKeyId"`     // by account, and by ACCOUNT/NAME of a role
+	SecretAccessKey map[string]string   `json:"secretAccessKey"` // by account, and by ACCOUNT/NAME of a role
 }
 
 type emulatedRegistry struct {
@@ -67,11 +88,12 @@ type emulatedRegistry struct {
 
 func (e emulated) print(w io.Writer) error { return json.NewEncoder(w).Encode(e) }
 
-// startEmulator starts an emulator in which every account's administrator may act in every account, as with cross-account
-// policies in place. The caller closes it.
+// startEmulator starts an emulator in which, unless o is strict, every account's administrator may act in every account, as with
+// cross-account policies in place. The caller closes it.
 func startEmulator(o emulatorOptions) (_ *ecrtest.Emulator, at emulated, err error) {
 	at.AccessKeyID, at.SecretAccessKey = map[string]string{}, map[string]string{}
-	emu, err := ecrtest.New(ecrtest.Options{Dir: o.dir, Clock: o.clock, CrossAccount: true})
+	emu, err := ecrtest.New(ecrtest.Options{Dir: o.dir, Clock: o.clock, CrossAccount: !o.strict, Decisions: o.decisions, Rates: o.rates,
+		ReplicationDelay: o.replicationDelay, Events: o.events})
 	if err != nil {
 		return nil, at, err
 	}
@@ -95,6 +117,22 @@ func startEmulator(o emulatorOptions) (_ *ecrtest.Emulator, at emulated, err err
 			return nil, at, fmt.Errorf("emulator: queue %q: want ACCOUNT/REGION/NAME", text)
 		}
 		queues = append(queues, [3]string(p))
+	}
+	for _, text := range o.roles {
+		name, file, ok := strings.Cut(text, "=")
+		account, role, named := strings.Cut(name, "/")
+		if !ok || !named || role == "" || !ecrtest.ValidPlace(account, "us-east-1") {
+			return nil, at, fmt.Errorf("emulator: role %q: want ACCOUNT/NAME=FILE", text)
+		}
+		policy, err := os.ReadFile(file)
+		if err != nil {
+			return nil, at, fmt.Errorf("emulator: role %s: %w", name, err)
+		}
+		c, err := emu.RoleWith(account, role, string(policy))
+		if err != nil {
+			return nil, at, err
+		}
+		at.AccessKeyID[name], at.SecretAccessKey[name] = c.AccessKeyID, c.SecretAccessKey
 	}
 	if err := emu.Start(listen); err != nil {
 		return nil, at, err

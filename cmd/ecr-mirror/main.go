@@ -45,6 +45,7 @@ func command() *cobra.Command {
 		SilenceErrors: true, // main prints the error, once
 		SilenceUsage:  true,
 	}
-	root.AddCommand(serveCommand(), demoCommand(), emulatorCommand(), checkCommand(), planCommand(), syncCommand(), statusCommand(), readyCommand(), deadLettersCommand(), fsckCommand(), clientConfigCommand(), versionCommand())
+	root.AddCommand(serveCommand(), demoCommand(), emulatorCommand(), checkCommand(), planCommand(), syncCommand(), statusCommand(), readyCommand(), deadLettersCommand(), fsckCommand(), clientConfigCommand(),
+		iamPolicyCommand(), versionCommand())
 	return root
 }

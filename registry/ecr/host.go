@@ -44,3 +44,14 @@ func ParseHost(host string) (h Host, ok bool) {
 	}
 	return h, true
 }
+
+// PartitionOf returns the partition that a region is in, by its name (AWS General Reference, "Partitions").
+func PartitionOf(region string) string {
+	for _, p := range [...]struct{ prefix, partition string }{{"cn-", "aws-cn"}, {"us-gov-", "aws-us-gov"}, {"eusc-", "aws-eusc"}, {"us-iso-", "aws-iso"},
+		{"us-isob-", "aws-iso-b"}, {"eu-isoe-", "aws-iso-e"}, {"us-isof-", "aws-iso-f"}, {"eu-isof-", "aws-iso-f"}} {
+		if strings.HasPrefix(region, p.prefix) {
+			return p.partition
+		}
+	}
+	return "aws"
+}

@@ -1,6 +1,9 @@
 package rules
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 // Part is those of the rules that end at one destination. It is immutable and safe for concurrent use.
 type Part struct {
@@ -37,4 +40,40 @@ func (p *Part) Platforms(repo, tag string) Platforms {
 		some = append(some, r.platforms...)
 	}
 	return some
+}
+
+// Names returns patterns, in which * is any run of characters, that cover every repository name that the rules write at the
+// destination. They may cover more: a policy can be no narrower than they are.
+func (p *Part) Names() []string {
+	if p.all {
+		return []string{"*"}
+	}
+	var all []string
+	for _, r := range p.rules {
+		in := r.in
+		if len(in) == 0 {
+			in = patterns{{}}
+		}
+		for _, from := range in {
+			stem, one := strings.CutSuffix(from.stem, end)
+			stems := []string{stem}
+			switch rest, renamed := strings.CutPrefix(stem, r.rename.From); {
+			case renamed:
+				stems = []string{r.rename.To + rest}
+			case !one && strings.HasPrefix(r.rename.From, stem): // some names are renamed
+				stems = append(stems, r.rename.To)
+			}
+			for _, s := range stems {
+				if !one {
+					s += "*"
+				}
+				all = append(all, s)
+			}
+		}
+	}
+	slices.Sort(all)
+	if all = slices.Compact(all); slices.Contains(all, "*") {
+		return []string{"*"}
+	}
+	return all
 }

@@ -3,6 +3,8 @@ package rules_test
 import (
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/ecr-mirror/ecr-mirror/replicate/rules"
 )
 
@@ -19,5 +21,27 @@ func TestMatchRepo(t *testing.T) {
 	var everything *rules.Set
 	if !everything.At(own).MatchRepo("other") || rules.Join().At(own).MatchRepo("other") {
 		t.Error("no rules want everything, an empty list of explicit ones nothing")
+	}
+}
+
+func TestNames(t *testing.T) {
+	for _, tc := range []struct {
+		rules []rules.Rule
+		want  []string
+	}{
+		{nil, []string{"*"}},
+		{[]rules.Rule{{Repositories: []string{"team/**", "base-*", "one"}}}, []string{"base-*", "one", "team/*"}},
+		{[]rules.Rule{{Repositories: []string{"team/**"}}, {Tags: []string{"v*"}}}, []string{"*"}},
+		{[]rules.Rule{{Repositories: []string{"team/**"}, Rename: &rules.Rename{To: "eu/"}}}, []string{"eu/team/*"}},
+		{[]rules.Rule{{Repositories: []string{"team/a-*", "other"}, Rename: &rules.Rename{From: "team/", To: "t/"}}}, []string{"other", "t/a-*"}},
+		{[]rules.Rule{{Repositories: []string{"te**"}, Rename: &rules.Rename{From: "team/", To: "t/"}}}, []string{"t/*", "te*"}},
+	} {
+		s, err := rules.New(tc.rules, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(tc.want, s.At(rules.Destination{}).Names()); d != "" {
+			t.Errorf("%+v: %s", tc.rules, d)
+		}
 	}
 }

@@ -156,7 +156,7 @@ func (c call) mayCreate(name string, tags bool, e *encryption) error {
 	for _, action := range []string{"kms:CreateGrant", "kms:DescribeKey"} {
 		r := c.who.request(c.Region, action, e.Key, "")
 		r.Context = map[string]string{iam.ViaService: "ecr." + c.Region + ".amazonaws.com"}
-		if v := iam.Decide(r, c.who.Policies, nil); !v.Allowed {
+		if v := c.emu.decide(r, c.who.Policies, nil); !v.Allowed {
 			err := errf("KmsException", "User: %s is not authorized to perform: %s on resource: %s %s", c.who.caller(c.Region), action, e.Key, v.Why)
 			err.Fields = map[string]any{"kmsError": "AccessDeniedException"}
 			return err

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/ecr-mirror/ecr-mirror/registry"
+	"github.com/ecr-mirror/ecr-mirror/registry/ecr/iam"
 )
 
 // Options configures an Emulator. The zero value is an empty emulator in memory.
@@ -29,7 +30,9 @@ type Options struct {
 	CrossAccount bool               // every principal may act in every account; else Allow or a policy is needed
 	Rates        map[string]float64 // calls per second of a control operation, per registry; see Quotas. Empty: no throttling
 	Limits       map[string]int     // quotas on what exists, for tests: Repositories, ImagesPerRepository, TagsPerImage, PullThroughCacheRules. Absent: ECR's
-	Events       EventQuality       // how events get to their targets
+	// Decisions is told of every permission check; nil: nobody. It must not call the Emulator.
+	Decisions func(iam.Request, iam.Verdict)
+	Events    EventQuality // how events get to their targets
 	// ReplicationDelay is from a push to ECR's own replication of it, and before a backfill begins. 0: at once, in the background.
 	ReplicationDelay time.Duration
 	// Upstreams are what pull through cache rules find at a URL such as registry-1.docker.io; emulated ECR registries need no entry.
@@ -87,6 +90,8 @@ type Emulator struct {
 	registries map[place]*Registry
 	queues     map[queueID]*queue
 	subs       map[place][]string
+	trusts     map[[2]string][]iam.Document // of roles, by account and name
+	keys       map[string][]iam.Document    // of KMS keys, by ARN
 	buses      map[place]*bus
 	fault      func(Call) Fault
 	onEvent    func(Event) []Delivery
@@ -115,7 +120,7 @@ func New(opt Options) (*Emulator, error) {
 		opt.PartSize = 10 << 20
 	}
 	e := &Emulator{opt: opt, content: newMemory(), key: make([]byte, 32), principals: map[string]*principal{}, accounts: map[string]bool{},
-		registries: map[place]*Registry{}, queues: map[queueID]*queue{}, subs: map[place][]string{}, buses: map[place]*bus{}, counts: map[string]int{}}
+		registries: map[place]*Registry{}, queues: map[queueID]*queue{}, subs: map[place][]string{}, trusts: map[[2]string][]iam.Document{}, keys: map[string][]iam.Document{}, buses: map[place]*bus{}, counts: map[string]int{}}
 	rand.Read(e.key)
 	e.closing, e.close = context.WithCancel(context.Background())
 	for _, a := range opt.Accounts {

@@ -90,8 +90,13 @@ func (t *eventTarget) send(e *Emulator, d Delivery) {
 			e.opt.Log.Warn("event not delivered: no such queue", "rule", t.rule.ARN, "target", t.ARN)
 			return
 		}
-		policies, _ := q.policies()
-		if v := iam.Decide(iam.Request{ARN: "events.amazonaws.com", Action: "sqs:SendMessage", Resource: t.ARN, Owner: id.Account,
+		policies, key := q.policies()
+		if key != "" && !e.keyLets(key, t.rule.ARN) {
+			e.opt.Log.Warn("event not delivered: events.amazonaws.com may not use the queue's key", "rule", t.rule.ARN, "key", key)
+			t.dead(e, d.Body)
+			return
+		}
+		if v := e.decide(iam.Request{ARN: "events.amazonaws.com", Action: "sqs:SendMessage", Resource: t.ARN, Owner: id.Account,
 			Context: map[string]string{iam.SourceARN: t.rule.ARN}}, nil, policies); !v.Allowed {
 			e.opt.Log.Warn("event not delivered: events.amazonaws.com may not send to the queue", "rule", t.rule.ARN, "target", t.ARN, "why", v.Why)
 			t.dead(e, d.Body)
@@ -104,6 +109,43 @@ func (t *eventTarget) send(e *Emulator, d Delivery) {
 		c := *a
 		e.running.Go(func() { c.deliver(e, t, d) })
 	}
+}
+
+// keyLets reports whether a key's policy lets EventBridge encrypt with it; a key without a policy here does. The caller holds e.mu.
+func (e *Emulator) keyLets(key, rule string) bool {
+	policy, ok := e.keys[key]
+	for _, action := range []string{"kms:GenerateDataKey", "kms:Decrypt"} {
+		if ok && !e.decide(iam.Request{ARN: "events.amazonaws.com", Action: action, Resource: key, Context: map[string]string{iam.SourceARN: rule}}, nil, policy).Allowed {
+			return false
+		}
+	}
+	return true
+}
+
+// KeyPolicy gives a KMS key a policy, which is asked whether EventBridge may use the key of a queue. Principals of the key's account need
+// their own policies alone, as the policy that AWS gives a key by default says.
+func (e *Emulator) KeyPolicy(key, policy string) error {
+	d, err := iam.Parse(iam.Queue, []byte(policy))
+	if err != nil {
+		return fmt.Errorf("emulator: policy of %s: %w", key, err)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.keys[key] = []iam.Document{d}
+	return nil
+}
+
+// Rule is PutRule and PutTargets with one queue, whose policy has to let the rule send.
+func (e *Emulator) Rule(account, region, name, eventPattern, queueARN string) error {
+	at := e.Registry(account, region).place
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	b := e.bus(at)
+	if _, err := busOp((*bus).putRule)(e, b, []byte(encode(map[string]string{"Name": name, "EventPattern": eventPattern}))); err != nil {
+		return err
+	}
+	_, err := busOp((*bus).putTargets)(e, b, []byte(encode(map[string]any{"Rule": name, "Targets": []map[string]string{{"Id": "1", "Arn": queueARN}}})))
+	return err
 }
 
 // dead puts what could not be delivered into the target's dead-letter queue. The caller holds e.mu.

@@ -10,8 +10,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-
-	"github.com/ecr-mirror/ecr-mirror/registry/ecr/iam"
 )
 
 const eventsTarget = "AWSEvents."
@@ -71,7 +69,7 @@ func (e *Emulator) serveEvents(w http.ResponseWriter, r *http.Request) {
 		b := e.bus(at)
 		resource := b.arn("rule/" + cmp.Or(in.Name, in.Rule, "*"))
 		var out any
-		v := iam.Decide(sig.request(sig.Region, "events:"+name, resource, ""), sig.Policies, nil)
+		v := e.decide(sig.request(sig.Region, "events:"+name, resource, ""), sig.Policies, nil)
 		err := denied(sig.principal, sig.Region, "events:"+name, resource, v)
 		if v.Allowed {
 			out, err = do(e, b, body)

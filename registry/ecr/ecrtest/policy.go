@@ -42,6 +42,18 @@ func allowAll() []iam.Document {
 	return []iam.Document{{Statement: []iam.Statement{{Effect: iam.Allow, Action: iam.Strings{"*"}, Resource: iam.Strings{"*"}}}}}
 }
 
+// Trust lets only those assume a role whom its trust policy allows; without one, everybody may who has sts:AssumeRole.
+func (e *Emulator) Trust(account, name, policy string) error {
+	d, err := iam.Parse(iam.Trust, []byte(policy))
+	if err != nil {
+		return fmt.Errorf("emulator: trust policy of %s: %w", name, err)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.trusts[[2]string{account, name}] = []iam.Document{d}
+	return nil
+}
+
 func (e *Emulator) grant(account, name string, policies ...iam.Document) aws.Credentials {
 	id, secret := "AKIA"+account+"EMUL", hashed("secret of "+account)
 	if name != "admin" {
@@ -93,6 +105,15 @@ func (r *Registry) repositoryARN(name string) string {
 	return "arn:" + partition(r.Region) + ":ecr:" + r.Region + ":" + r.Account + ":repository/" + name
 }
 
+// decide is iam.Decide, noted where Options.Decisions asks for it.
+func (e *Emulator) decide(r iam.Request, identity, resource []iam.Document) iam.Verdict {
+	v := iam.Decide(r, identity, resource)
+	if e.opt.Decisions != nil {
+		e.opt.Decisions(r, v)
+	}
+	return v
+}
+
 // anyRepository are the actions that, without a name, are about every repository; others are then about none.
 func anyRepository() []string { return []string{"ecr:DescribeRepositories"} }
 
@@ -108,7 +129,7 @@ func (r *Registry) allowLocked(who *principal, action, name string) error {
 	resource := r.repositoryARN(name)
 	switch {
 	case action == "ecr:GetAuthorizationToken": // only the caller's own policy counts
-		v := iam.Decide(who.request(r.Region, action, "*", ""), who.Policies, nil)
+		v := r.emu.decide(who.request(r.Region, action, "*", ""), who.Policies, nil)
 		if !v.Allowed {
 			return denied(who, r.Region, action, "*", v)
 		}
@@ -118,7 +139,7 @@ func (r *Registry) allowLocked(who *principal, action, name string) error {
 	case name == "":
 		resource = "*"
 	}
-	v := iam.Decide(who.request(r.Region, action, resource, r.Account), who.Policies, r.policies(who.Account, name))
+	v := r.emu.decide(who.request(r.Region, action, resource, r.Account), who.Policies, r.policies(who.Account, name))
 	if v.Allowed {
 		return nil
 	}

@@ -20,7 +20,7 @@ func (c *sqsCall) allowed(operation string) *sqsError {
 		policies = append(policies, iam.Document{Statement: []iam.Statement{{Effect: iam.Allow, Principal: &iam.Principal{AWS: iam.Strings{c.who.Account}},
 			Action: iam.Strings{"sqs:*"}, Resource: iam.Strings{"*"}}}})
 	}
-	if v := iam.Decide(c.who.request(c.id.Region, action, c.id.arn(), c.id.Account), c.who.Policies, policies); !v.Allowed {
+	if v := c.decide(c.who.request(c.id.Region, action, c.id.arn(), c.id.Account), c.who.Policies, policies); !v.Allowed {
 		return sqsErr("AccessDeniedException", "AccessDenied", "User: "+c.who.caller(c.id.Region)+" is not authorized to perform: "+
 			strings.ToLower(action)+" on resource: "+c.id.arn()+" "+v.Why)
 	}
@@ -28,7 +28,7 @@ func (c *sqsCall) allowed(operation string) *sqsError {
 	if key == "" || use == "" {
 		return nil
 	}
-	if v := iam.Decide(c.who.request(c.id.Region, use, key, ""), c.who.Policies, nil); !v.Allowed { // the key's policy leaves it to IAM
+	if v := c.decide(c.who.request(c.id.Region, use, key, ""), c.who.Policies, nil); !v.Allowed { // the key's policy leaves it to IAM
 		return sqsErr("KmsAccessDenied", "KMS.AccessDeniedException", "User: "+c.who.caller(c.id.Region)+" is not authorized to perform: "+use+" on resource: "+key+" "+v.Why)
 	}
 	return nil

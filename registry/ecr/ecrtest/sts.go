@@ -6,12 +6,10 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/ecr-mirror/ecr-mirror/registry/ecr/iam"
 )
 
 // serveSTS answers GetCallerIdentity, by which tools ask who they are, and AssumeRole for a role that Role or RoleWith made.
-// The role trusts every principal; the principal needs sts:AssumeRole. Its credentials expire after DurationSeconds, an hour by default.
+// The role trusts every principal unless Trust says otherwise; the principal needs sts:AssumeRole. Its credentials expire after DurationSeconds, an hour by default.
 func (e *Emulator) serveSTS(w http.ResponseWriter, who signed, op string, p sqsProtocol, form url.Values) {
 	const namespace = "https://sts.amazonaws.com/doc/2011-06-15/"
 	switch op {
@@ -23,9 +21,8 @@ func (e *Emulator) serveSTS(w http.ResponseWriter, who signed, op string, p sqsP
 		}{who.caller(who.Region), who.Key, who.Account})
 	case "AssumeRole":
 		arn, session := form.Get("RoleArn"), form.Get("RoleSessionName")
-		v := iam.Decide(who.request(who.Region, "sts:AssumeRole", arn, ""), who.Policies, nil)
 		role := e.assume(arn, session, form.Get("DurationSeconds"))
-		if role == nil || !v.Allowed {
+		if role == nil || !e.mayAssume(who, role, arn) {
 			p.fail(w, http.StatusForbidden, sqsErr("AccessDenied", "", "User: "+who.caller(who.Region)+" is not authorized to perform: sts:AssumeRole on resource: "+arn))
 			return
 		}
@@ -46,6 +43,18 @@ func (e *Emulator) serveSTS(w http.ResponseWriter, who signed, op string, p sqsP
 	default:
 		p.fail(w, http.StatusBadRequest, sqsErr("InvalidAction", "", "Could not find operation "+op))
 	}
+}
+
+// mayAssume reports whether who may assume role: its own policies allow it, and the role's trust policy, if it has one.
+func (e *Emulator) mayAssume(who signed, role *principal, arn string) bool {
+	e.mu.Lock()
+	trust, ok := e.trusts[[2]string{role.Account, role.Name}]
+	e.mu.Unlock()
+	r := who.request(who.Region, "sts:AssumeRole", arn, role.Account)
+	if !ok { // everybody is trusted
+		r.Owner = who.Account
+	}
+	return e.decide(r, who.Policies, trust).Allowed
 }
 
 // assume returns a session of the role that arn:PARTITION:iam::ACCOUNT:role/NAME names; nil when there is no such role.

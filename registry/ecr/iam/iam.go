@@ -63,6 +63,7 @@ const (
 	Registry               // to an ECR registry: Principal and Resource
 	Repository             // to an ECR repository: Principal and no Resource (Amazon ECR User Guide, "Repository policies")
 	Queue                  // to an SQS queue or KMS key: Principal and Resource
+	Trust                  // to a role, for those who may assume it: Principal and no Resource
 )
 
 // Parse reads a document of a kind. Whatever it does not know is an error that names it.
@@ -118,9 +119,9 @@ func (s Statement) check(kind Kind) error {
 		return errors.New("no action")
 	case (s.Principal != nil) != (kind != Identity):
 		return errors.New("a principal belongs into policies of resources, and there it is required")
-	case kind == Repository && s.Resource != nil:
-		return errors.New("a repository policy has no resource")
-	case kind != Repository && len(s.Resource) == 0:
+	case (kind == Repository || kind == Trust) && s.Resource != nil:
+		return errors.New("it is attached to its resource, and names none")
+	case kind != Repository && kind != Trust && len(s.Resource) == 0:
 		return errors.New("no resource")
 	}
 	for _, a := range s.Action {

@@ -30,7 +30,7 @@ func TestParse(t *testing.T) {
 		{Identity, `{"Statement":{"Effect":"Allow","Action":"ecr:*","Resource":"*","Condition":{"IpAddress":{"aws:SourceIp":"1.2.3.4"}}}}`, "IpAddress"},
 		{Identity, `{"Statement":{"Effect":"Allow","Action":"ecr:*","Resource":"*","Condition":{"StringEquals":{"aws:username":"x"}}}}`, "aws:username"},
 		{Repository, `{"Statement":{"Effect":"Allow","Principal":{"AWS":"1"},"Action":"ecr:*"}}`, ""},
-		{Repository, `{"Statement":{"Effect":"Allow","Principal":{"AWS":"1"},"Action":"ecr:*","Resource":"*"}}`, "no resource"},
+		{Repository, `{"Statement":{"Effect":"Allow","Principal":{"AWS":"1"},"Action":"ecr:*","Resource":"*"}}`, "names none"},
 		{Repository, `{"Statement":{"Effect":"Allow","Principal":{"Federated":"1"},"Action":"ecr:*"}}`, "Federated"},
 		{Repository, `{"Statement":{"Effect":"Allow","Principal":{},"Action":"ecr:*"}}`, "nobody"},
 		{Registry, `{"Statement":{"Effect":"Allow","Principal":"*","Action":"ecr:*"}}`, "no resource"},

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"regexp"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ecr-mirror/ecr-mirror/config"
+)
+
+func iamPolicyCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "iam-policy",
+		Short: "Print the least IAM policies that a configuration needs",
+		Long: `Iam-policy prints every policy that the configuration at hand needs and no more, with where to attach it: those of the
+mirror's role and of the roles that it assumes, the registry policies of other accounts, the queue's policy for EventBridge
+and the statements of KMS keys. No registry is asked.
+
+Note that ecr:ReplicateImage, which ECR's own replication needs in a registry policy, allows nothing here: the mirror pushes.`,
+		Args: cobra.NoArgs,
+	}
+	path := configFlag(cmd)
+	out := outputFlag(cmd)
+	var o policyOptions
+	f := cmd.Flags()
+	f.StringVar(&o.principal, "principal", "", "ARN of the mirror's own role; default: role/ecr-mirror in the first mirror's destination account")
+	f.StringVar(&o.eventRule, "event-rule", "ecr-mirror", "name of the EventBridge rule at the source that sends to the queue")
+	f.StringVar(&o.queueKey, "queue-key", "", "ARN of the KMS key that encrypts the queue, if it is a key of your own")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := config.Load(*path)
+		if err != nil {
+			return err
+		}
+		grants, err := policies(cfg, o)
+		if err != nil {
+			return err
+		}
+		if out.json() {
+			return writeJSON(cmd.OutOrStdout(), grants)
+		}
+		return printGrants(cmd.OutOrStdout(), grants)
+	}
+	return cmd
+}
+
+func printGrants(w io.Writer, grants []grant) error {
+	for i, g := range grants {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		if _, err := fmt.Fprintf(w, "# %s\n%s\n", g.where(), g.Document); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var roleARN = regexp.MustCompile(`^arn:[a-z0-9-]+:iam::[0-9]{12}:(role|user)/[!-~]+$`)
+
+// check completes o for cfg.
+func (o *policyOptions) check(cfg *config.Config) error {
+	if o.principal == "" {
+		for i := range cfg.Mirrors {
+			r := &cfg.Mirrors[i].Source
+			if d := cfg.Mirrors[i].Destination; d != nil && d.IsECR() {
+				r = d
+			}
+			if r.IsECR() {
+				o.principal = "arn:" + partitionOf(*r) + ":iam::" + r.Account + ":role/ecr-mirror"
+				break
+			}
+		}
+	}
+	if o.principal != "" && !roleARN.MatchString(o.principal) {
+		return fmt.Errorf("principal %q: want the ARN of a role or user", o.principal)
+	}
+	if o.queueKey != "" && !strings.HasPrefix(o.queueKey, "arn:") {
+		return fmt.Errorf("queue key %q: want an ARN", o.queueKey)
+	}
+	return nil
+}

@@ -1,0 +1,193 @@
+package main
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/ecr-mirror/ecr-mirror/config"
+	"github.com/ecr-mirror/ecr-mirror/registry/ecr"
+	"github.com/ecr-mirror/ecr-mirror/registry/ecr/iam"
+)
+
+// What the mirror calls. ListImageReferrers is authorized by ecr:BatchGetImage (Amazon ECR User Guide, "Actions"), and nobody needs
+// ecr:GetAuthorizationToken: the mirror speaks to the control API alone.
+func readActions() iam.Strings {
+	return iam.Strings{"ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:ListImages"}
+}
+
+// compareActions are for sweeps, plan and sync.
+func compareActions() iam.Strings { return iam.Strings{"ecr:DescribeImages"} }
+
+func writeActions() iam.Strings {
+	return iam.Strings{"ecr:CompleteLayerUpload", "ecr:CreateRepository", "ecr:InitiateLayerUpload", "ecr:PutImage", "ecr:UploadLayerPart"}
+}
+
+// grant is a policy and where it belongs.
+type grant struct {
+	Kind     string       `json:"kind"`   // identity, trust, registry, queue or key
+	AttachTo string       `json:"attach"` // a role's, registry's, queue's or key's ARN; of a registry its host
+	Document iam.Document `json:"policy"`
+}
+
+func (g grant) where() string {
+	what := map[string]string{"identity": "identity policy of", "trust": "trust policy of", "registry": "registry policy (put-registry-policy) of",
+		"queue": "policy of the queue", "key": "statements for the policy of the key"}
+	return what[g.Kind] + " " + g.AttachTo
+}
+
+type policyOptions struct{ principal, eventRule, queueKey string }
+
+// grants collects statements by where they belong, in the order of their need.
+type grants struct {
+	policyOptions
+	all []grant
+}
+
+func (g *grants) add(kind, attachTo string, s iam.Statement) {
+	i := slices.IndexFunc(g.all, func(x grant) bool { return x.Kind == kind && x.AttachTo == attachTo })
+	if i < 0 {
+		i = len(g.all)
+		g.all = append(g.all, grant{kind, attachTo, iam.Document{Version: iam.Version}})
+	}
+	d := &g.all[i].Document
+	s.Effect = iam.Allow
+	for j, old := range d.Statement { // the same said of more
+		if old.Sid == s.Sid && slices.Equal(old.Action, s.Action) {
+			for _, r := range s.Resource {
+				if !slices.Contains(old.Resource, r) {
+					d.Statement[j].Resource = append(d.Statement[j].Resource, r)
+				}
+			}
+			return
+		}
+	}
+	d.Statement = append(d.Statement, s)
+}
+
+// policies returns the least policies for cfg.
+func policies(cfg *config.Config, o policyOptions) ([]grant, error) {
+	if err := o.check(cfg); err != nil {
+		return nil, err
+	}
+	g := &grants{policyOptions: o}
+	for i := range cfg.Mirrors {
+		m := &cfg.Mirrors[i]
+		if err := g.mirror(m); err != nil {
+			return nil, fmt.Errorf("mirror %s: %w", m.Names[0], err)
+		}
+	}
+	return g.all, nil
+}
+
+func (g *grants) mirror(m *config.Mirror) error {
+	targets := m.Targets()
+	g.registry(m.Source, "Read", readActions(), "*")
+	if len(targets) > 0 {
+		g.registry(m.Source, "Compare", compareActions(), "*")
+		g.registry(m.Source, "ListRepositories", iam.Strings{"ecr:DescribeRepositories"}, "*")
+	}
+	propagates := m.Replication.Deletes == "propagate"
+	if propagates {
+		g.registry(m.Source, "ReadLifecycle", iam.Strings{"ecr:GetLifecyclePolicy"}, "*")
+	}
+	for _, t := range targets {
+		g.registry(t.Registry, "Read", readActions(), "*")
+		g.registry(t.Registry, "Compare", compareActions(), "*")
+		g.registry(t.Registry, "ListRepositories", iam.Strings{"ecr:DescribeRepositories"}, "*")
+		names := t.Rules.Names()
+		g.registry(t.Registry, "Write", writeActions(), names...)
+		if len(t.Registry.Repositories.Tags) > 0 {
+			g.registry(t.Registry, "TagRepositories", iam.Strings{"ecr:TagResource"}, names...)
+		}
+		if key := t.Registry.Repositories.KMSKey; key != "" {
+			g.add("identity", g.caller(t.Registry), iam.Statement{Sid: "EncryptRepositories", Action: iam.Strings{"kms:CreateGrant", "kms:DescribeKey"},
+				Resource: iam.Strings{key}, Condition: iam.Condition{"StringEquals": {iam.ViaService: {"ecr." + t.Registry.Region + ".amazonaws.com"}}}})
+		}
+		if propagates {
+			g.registry(t.Registry, "Delete", iam.Strings{"ecr:BatchDeleteImage"}, names...)
+		}
+	}
+	if m.Events.SQS == "" {
+		return nil
+	}
+	return g.queue(m)
+}
+
+// caller is who calls a registry: the role that it is reached with, or the mirror itself.
+func (g *grants) caller(r config.Registry) string {
+	if r.RoleARN != "" {
+		return r.RoleARN
+	}
+	return g.principal
+}
+
+// registry allows actions on repositories of r to its caller, on both sides where they are of two accounts.
+func (g *grants) registry(r config.Registry, sid string, actions iam.Strings, names ...string) {
+	if !r.IsECR() {
+		return
+	}
+	var resources iam.Strings
+	for _, n := range names {
+		resources = append(resources, "arn:"+partitionOf(r)+":ecr:"+r.Region+":"+r.Account+":repository/"+n)
+	}
+	caller := g.caller(r)
+	if r.RoleARN != "" && r.RoleARN != g.principal {
+		g.add("identity", g.principal, iam.Statement{Sid: "AssumeRoles", Action: iam.Strings{"sts:AssumeRole"}, Resource: iam.Strings{r.RoleARN}})
+		g.add("trust", r.RoleARN, iam.Statement{Sid: "Mirror", Principal: &iam.Principal{AWS: iam.Strings{g.principal}}, Action: iam.Strings{"sts:AssumeRole"}})
+	}
+	g.add("identity", caller, iam.Statement{Sid: sid, Action: actions, Resource: resources})
+	if accountOf(caller) != r.Account {
+		g.add("registry", r.Host(), iam.Statement{Sid: "Mirror" + sid, Principal: &iam.Principal{AWS: iam.Strings{caller}}, Action: actions, Resource: resources})
+	}
+}
+
+// queue allows the mirror to work off its queue, and EventBridge to fill it.
+func (g *grants) queue(m *config.Mirror) error {
+	u, err := url.Parse(m.Events.SQS)
+	path := strings.Split(strings.Trim(u.Path, "/"), "/")
+	if err != nil || len(path) != 2 {
+		return fmt.Errorf("events.sqs %s: want https://HOST/ACCOUNT/NAME", m.Events.SQS)
+	}
+	region := m.Source.Region
+	if labels := strings.Split(u.Hostname(), "."); labels[0] == "sqs" && len(labels) > 2 {
+		region = labels[1]
+	}
+	partition := partitionOf(m.Source)
+	arn := "arn:" + partition + ":sqs:" + region + ":" + path[0] + ":" + path[1]
+	actions := iam.Strings{"sqs:DeleteMessage", "sqs:ReceiveMessage"}
+	if m.Events.Shared {
+		actions = append(actions, "sqs:ChangeMessageVisibility")
+		slices.Sort(actions)
+	}
+	g.add("identity", g.principal, iam.Statement{Sid: "Queue", Action: actions, Resource: iam.Strings{arn}})
+	if accountOf(g.principal) != path[0] {
+		g.add("queue", arn, iam.Statement{Sid: "Mirror", Principal: &iam.Principal{AWS: iam.Strings{g.principal}}, Action: actions, Resource: iam.Strings{arn}})
+	}
+	rule := iam.Condition{"ArnEquals": {iam.SourceARN: {"arn:" + partition + ":events:" + region + ":" + m.Source.Account + ":rule/" + g.eventRule}}}
+	bridge := &iam.Principal{Service: iam.Strings{"events.amazonaws.com"}}
+	g.add("queue", arn, iam.Statement{Sid: "Events", Principal: bridge, Action: iam.Strings{"sqs:SendMessage"}, Resource: iam.Strings{arn}, Condition: rule})
+	if g.queueKey != "" {
+		g.add("identity", g.principal, iam.Statement{Sid: "QueueKey", Action: iam.Strings{"kms:Decrypt"}, Resource: iam.Strings{g.queueKey}})
+		g.add("key", g.queueKey, iam.Statement{Sid: "Events", Principal: bridge, Action: iam.Strings{"kms:Decrypt", "kms:GenerateDataKey"}, Resource: iam.Strings{"*"}})
+	}
+	return nil
+}
+
+// accountOf returns the account in an ARN.
+func accountOf(arn string) string {
+	f := strings.Split(arn, ":")
+	if len(f) < 6 {
+		return ""
+	}
+	return f[4]
+}
+
+// partitionOf returns the partition of a registry: its host's, else that of most regions.
+func partitionOf(r config.Registry) string {
+	if h, ok := ecr.ParseHost(r.Host()); ok {
+		return h.Partition
+	}
+	return ecr.PartitionOf(r.Region)
+}
