@@ -108,6 +108,7 @@ type Job struct {
 	Lane     registry.Lane
 	Hint     digest.Digest // of a tag job: what the newest event said the tag names. Advisory: only the source decides
 	SeenAt   time.Time     // when the source says that it was pushed, or when the miss happened; zero when unknown
+	Bytes    int64         // that it may have to send; 0 when unknown
 	Created  time.Time     // when the intent was written down
 	NextAt   time.Time     // not to be tried before
 	Attempts int           // failures so far
@@ -127,6 +128,7 @@ func (j Job) refreshed(n Job, now time.Time, maxAttempts int) Job {
 	j.Lane = min(j.Lane, n.Lane)
 	j.Lent = j.Lent && n.Lent
 	j.Follow = j.Follow && n.Follow
+	j.Bytes = max(j.Bytes, n.Bytes)
 	fresh := n.Hint != "" && n.Hint != j.Hint && !n.SeenAt.Before(j.SeenAt)
 	switch {
 	case fresh:

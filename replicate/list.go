@@ -24,6 +24,7 @@ type Counts struct {
 	Leased   int
 	Dead     int
 	Conflict int
+	Bytes    int64 // of the pending and leased jobs, where known
 }
 
 // Waiting returns how many jobs are pending or leased in all lanes.
@@ -46,6 +47,7 @@ func (q *Queue) Pending() Counts {
 		case Conflict:
 			c.Conflict++
 		default:
+			c.Bytes += e.job.Bytes
 			d := &c.Pending[e.job.Lane]
 			if d.Jobs++; d.Oldest.IsZero() || e.job.Created.Before(d.Oldest) {
 				d.Oldest = e.job.Created

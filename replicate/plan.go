@@ -71,7 +71,7 @@ func (p *Plan) Jobs(now time.Time) []Job {
 		if !d.Action.Copies() {
 			continue
 		}
-		j := Job{Key: d.Key, Lane: registry.LaneSweep, SeenAt: d.PushedAt, NextAt: d.PushedAt}
+		j := Job{Key: d.Key, Lane: registry.LaneSweep, SeenAt: d.PushedAt, NextAt: d.PushedAt, Bytes: d.Bytes}
 		if d.Tag != "" {
 			j.Hint = d.Want
 		}

@@ -123,7 +123,7 @@ func (q *Queue) Close() error {
 	}
 }
 
-// Put writes jobs down, all or none, and returns when they are durable. Of a job only Key, Lane, Hint, Follow, SeenAt, Lent and
+// Put writes jobs down, all or none, and returns when they are durable. Of a job only Key, Lane, Hint, Follow, Bytes, SeenAt, Lent and
 // NextAt (zero: now) are looked at. A key that is already there is refreshed; if it is being worked on, it is run again
 // afterwards. A key that is not valid is Invalid. ctx does not interrupt a write that has begun.
 func (q *Queue) Put(ctx context.Context, jobs ...Job) error {
@@ -148,7 +148,7 @@ func (q *Queue) Put(ctx context.Context, jobs ...Job) error {
 			if d.exists {
 				d.job = d.job.refreshed(j, now, q.maxAttempts())
 			} else {
-				n := Job{Key: j.Key, Lane: j.Lane, Hint: j.Hint, SeenAt: j.SeenAt, Created: now, NextAt: j.NextAt, Lent: j.Lent, Follow: j.Follow}
+				n := Job{Key: j.Key, Lane: j.Lane, Hint: j.Hint, SeenAt: j.SeenAt, Created: now, NextAt: j.NextAt, Lent: j.Lent, Follow: j.Follow, Bytes: j.Bytes}
 				if n.NextAt.IsZero() {
 					n.NextAt = now
 				}

@@ -31,6 +31,7 @@ type storedJob struct {
 	State    string        `json:"state"` // never "leased"
 	Err      string        `json:"error,omitempty"`
 	Follow   bool          `json:"follow,omitempty"`
+	Bytes    int64         `json:"bytes,omitempty"`
 }
 
 type storedReceipt struct {
@@ -49,7 +50,7 @@ func encodeJob(j Job) ([]byte, error) {
 	if len(j.Err) > maxErr {
 		j.Err = strings.ToValidUTF8(j.Err[:maxErr], "")
 	}
-	return json.Marshal(storedJob{j.Lane.String(), j.Hint, j.SeenAt, j.Created, j.NextAt, j.Attempts, j.State.String(), j.Err, j.Follow})
+	return json.Marshal(storedJob{j.Lane.String(), j.Hint, j.SeenAt, j.Created, j.NextAt, j.Attempts, j.State.String(), j.Err, j.Follow, j.Bytes})
 }
 
 func decodeJob(key, value []byte) (Job, error) {
@@ -61,7 +62,7 @@ func decodeJob(key, value []byte) (Job, error) {
 	if err := json.Unmarshal(value, &s); err != nil {
 		return Job{}, fmt.Errorf("stored job %v: %w", k, err)
 	}
-	j := Job{Key: k, Hint: s.Hint, SeenAt: s.Seen, Created: s.Created, NextAt: s.Next, Attempts: s.Attempts, Err: s.Err, Follow: s.Follow}
+	j := Job{Key: k, Hint: s.Hint, SeenAt: s.Seen, Created: s.Created, NextAt: s.Next, Attempts: s.Attempts, Err: s.Err, Follow: s.Follow, Bytes: s.Bytes}
 	for l := registry.LaneClient; l.String() != s.Lane; {
 		if l++; l >= lanes {
 			return Job{}, fmt.Errorf("stored job %v: unknown lane %q", k, s.Lane)

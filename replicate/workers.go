@@ -41,6 +41,7 @@ type Workers struct {
 	o       Options
 	copier  *Copier
 	metrics *metrics
+	speed   speed
 }
 
 // NewWorkers returns Workers that do nothing until Run.
@@ -53,7 +54,9 @@ func NewWorkers(o Options) *Workers {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Workers{o, &Copier{Parallel: o.Uploads}, newMetrics(o.Queue, o.Now)}
+	w := &Workers{o: o, copier: &Copier{Parallel: o.Uploads}}
+	w.metrics = newMetrics(o.Queue, w.Progress, o.Now)
+	return w
 }
 
 // Collectors returns the metrics for the caller to register, once.
@@ -94,7 +97,9 @@ func (w *Workers) run(ctx context.Context, highest registry.Lane) error {
 // work does one attempt at j and tells the queue, the metrics and the log how it went.
 func (w *Workers) work(ctx context.Context, j Job) {
 	began := w.o.Now()
+	w.speed.begin(began)
 	res, err := w.attempt(ctx, j)
+	w.speed.end(w.o.Now(), err == nil || errors.Is(err, ErrGone) || errors.Is(err, ErrUnwanted))
 	if err != nil && ctx.Err() != nil && !errors.Is(err, ErrGone) {
 		w.o.Queue.Release(j)
 		return
@@ -181,7 +186,10 @@ func (w *Workers) attempt(ctx context.Context, j Job) (Result, error) {
 	im := Image{Source: m.Source, Tags: m.Tags, Lister: m.Lister, Destination: d, Repo: j.Repo, Follow: j.Follow,
 		Progress: func(n int64) {
 			alive()
-			sent.Add(float64(n))
+			if n > 0 {
+				sent.Add(float64(n))
+				w.speed.sent(w.o.Now(), n)
+			}
 		},
 		Settled: func(d digest.Digest) bool {
 			k := j.Key

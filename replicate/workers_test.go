@@ -145,7 +145,7 @@ func TestWorkersQueueMetrics(t *testing.T) {
 		put(t, q, j)
 		must(t, q.PutLetter(t.Context(), "m", []byte("?"), registry.Invalid))
 		want := map[string]float64{
-			"ecr_mirror_dead_letters": 1, "ecr_mirror_dead_letters_dropped_total": 0,
+			"ecr_mirror_dead_letters": 1, "ecr_mirror_dead_letters_dropped_total": 0, "ecr_mirror_queue_bytes": 0,
 			"ecr_mirror_queue_given_up_jobs state=conflict": 0, "ecr_mirror_queue_given_up_jobs state=dead": 0,
 			"ecr_mirror_queue_jobs lane=backfill": 1, "ecr_mirror_queue_oldest_seconds lane=backfill": 0,
 			"ecr_mirror_queue_jobs lane=client": 0, "ecr_mirror_queue_oldest_seconds lane=client": 0,

@@ -168,13 +168,13 @@ func TestECR(t *testing.T) {
 func TestECRBeyondItsLimits(t *testing.T) {
 	var b strings.Builder
 	b.WriteString(`{"replicationConfiguration":{"rules":[`)
-	for i := range 40 {
+	for i := range 12 {
 		fmt.Fprintf(&b, `%.*s{"destinations":[`, min(i, 1), ",")
-		for j := range 60 {
+		for j := range 30 {
 			fmt.Fprintf(&b, `%.*s{"region":"region-%d","registryId":"%012d"}`, min(j, 1), ",", j, i)
 		}
 		b.WriteString(`],"repositoryFilters":[`)
-		for j := range 300 {
+		for j := range 120 {
 			fmt.Fprintf(&b, `%.*s{"filter":"team-%d/%d/","filterType":"PREFIX_MATCH"}`, min(j, 1), ",", i, j)
 		}
 		b.WriteString(`]}`)
@@ -184,14 +184,14 @@ func TestECRBeyondItsLimits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := len(s.All()); n != 40*60 {
+	if n := len(s.All()); n != 12*30 {
 		t.Errorf("%d destinations", n)
 	}
-	last := rules.Destination{Region: "region-59", Account: "000000000039"}
-	if !s.At(last).Match("team-39/299/app", "v1") || s.At(last).Match("team-38/299/app", "v1") || s.At(last).Match("team-39/300/app", "v1") {
+	last := rules.Destination{Region: "region-29", Account: "000000000011"}
+	if !s.At(last).Match("team-11/119/app", "v1") || s.At(last).Match("team-10/119/app", "v1") || s.At(last).Match("team-11/120/app", "v1") {
 		t.Error("the last filter of the last rule does not decide about the last destination")
 	}
-	if n := len(s.Destinations("team-7/0/x", "")); n != 60 {
+	if n := len(s.Destinations("team-7/0/x", "")); n != 30 {
 		t.Errorf("%d destinations of one rule's repository", n)
 	}
 }
