@@ -11,11 +11,12 @@
 //
 // Linux only. Everything runs on one machine: clients and the upstream take CPU from the servers, so that times (not CPU
 // seconds) of unlimited transfers say little. A long path is modelled as a delay per request and per new connection and a
-// steady rate per connection, without loss or slow start. What the loopback costs is counted with the server that sends;
-// with BBR's timers it is several times what sendfile costs, and hides the differences.
+// steady rate per connection, without loss or slow start. Much of what the loopback costs is counted with the server that
+// sends; see isolated.
 package bench
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -107,13 +108,28 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
+	flag.Parse()
+	measuring := flag.Lookup("test.bench").Value.String() != ""
 	var err error
-	if scratch, err = os.MkdirTemp("", "ecr-mirror-bench-"); err != nil {
+	if os.Getenv(inside) != "" {
+		err = setUp()
+	} else if measuring {
+		if status, ok := isolated(); ok {
+			os.Exit(status)
+		}
+	}
+	if err == nil {
+		scratch, err = os.MkdirTemp("", "ecr-mirror-bench-")
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 	status := m.Run()
-	results.print(os.Stdout)
+	if measuring {
+		fmt.Printf("\n%s\n", machine())
+		results.print(os.Stdout)
+	}
 	_ = os.RemoveAll(scratch) // nobody needs it any more
 	os.Exit(status)
 }
