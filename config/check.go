@@ -86,6 +86,7 @@ func (c *checker) config(cfg *Config) {
 	}
 	if len(c.problems) == 0 {
 		c.soleWriters(cfg.Mirrors)
+		c.circles(cfg.Mirrors)
 	}
 }
 

@@ -242,6 +242,12 @@ func TestProblems(t *testing.T) {
 			"c.yaml:5: mirrors[0].replication.deletes: propagate: mirrors[1] writes to b.example.com, too"},
 		{"deletion without deletes", "mirrors:\n- source: {registry: a.example.com}\n  destination: {registry: b.example.com}\n  replication: {deletion: {grace: 1h}}",
 			"c.yaml:4: mirrors[0].replication.deletion: deletes is not propagate"},
+		{"shared circle", "mirrors:\n- {names: [x], source: {registry: a.example.com}, destination: {registry: b.example.com}, events: {sqs: 'https://q/1', shared: true}}\n" +
+			"- {names: [y], source: {registry: b.example.com}, destination: {registry: c.example.com}}\n- {names: [z], source: {registry: c.example.com}, destination: {registry: a.example.com}}",
+			"c.yaml:2: mirrors[0].events.shared: images may come back from b.example.com to the source; one process alone can end that circle"},
+		{"circle", "mirrors:\n- {names: [x], source: {registry: a.example.com}, destination: {registry: b.example.com}}\n- {names: [y], source: {registry: b.example.com}, destination: {registry: a.example.com}}", ""},
+		{"shared chain", "mirrors:\n- {names: [x], source: {registry: a.example.com}, destination: {registry: b.example.com}, events: {sqs: 'https://q/1', shared: true}}\n" +
+			"- {names: [y], source: {registry: b.example.com}, destination: {registry: c.example.com}}", ""},
 		{"shared nothing", "mirrors:\n- {source: {registry: a.example.com}, events: {shared: true}}",
 			"c.yaml:2: mirrors[0].events.shared: there is no sqs to share"},
 		{"same webhook", "mirrors:\n- {source: {registry: a.example.com}, events: {webhook: {path: /e, tokenFile: t}}}\n- {source: {registry: b.example.com}, events: {webhook: {path: /e, tokenFile: t}}}",
