@@ -1,0 +1,146 @@
+package storage
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ecr-mirror/ecr-mirror/registry"
+	"github.com/ecr-mirror/ecr-mirror/registry/mem"
+	"github.com/ecr-mirror/ecr-mirror/registry/registrytest"
+)
+
+// TestEvictionUnderReaders has readers of three times as much as there is room for, all at once: whole and in ranges, some
+// leaving early. Everybody gets the right bytes, and in the end what is booked is what is on the disk.
+func TestEvictionUnderReaders(t *testing.T) {
+	m := mem.New()
+	var blobs []registrytest.Blob
+	for i := range 12 {
+		b := registrytest.NewBlob("", registrytest.Bytes(uint64(i), 100_000+1000*i))
+		blobs = append(blobs, b)
+		if err := m.PutBlob(t.Context(), "app", b.Desc, bytes.NewReader(b.Body)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir := t.TempDir()
+	s, err := Open(Options{Path: dir, Size: 400_000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := s.Over("m", m)
+	one := func(rnd *rand.Rand) error {
+		b := blobs[rnd.IntN(len(blobs))]
+		r := registry.Whole
+		if rnd.IntN(2) == 0 {
+			r = registry.Range{Offset: rnd.Int64N(b.Desc.Size), Length: 1 + rnd.Int64N(b.Desc.Size)}
+		}
+		c, err := v.Open(t.Context(), registry.Object{Repo: "app", Digest: b.Desc.Digest}, r)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		if rnd.IntN(4) == 0 { // leaves
+			return nil
+		}
+		got, err := io.ReadAll(c)
+		r, _ = r.Clip(b.Desc.Size)
+		if err == nil && !bytes.Equal(got, b.Body[r.Offset:r.Offset+r.Length]) {
+			err = fmt.Errorf("%v of %s: wrong bytes", r, b.Desc.Digest)
+		}
+		return err
+	}
+	var readers sync.WaitGroup
+	for i := range 8 {
+		readers.Go(func() {
+			for rnd := rand.New(rand.NewPCG(uint64(i), 1)); rnd.IntN(40) > 0; {
+				if err := one(rnd); err != nil {
+					t.Error(err)
+				}
+				s.mu.Lock()
+				if s.space.used > s.space.limit {
+					t.Errorf("%d bytes booked, limit %d", s.space.used, s.space.limit)
+				}
+				s.mu.Unlock()
+			}
+		})
+	}
+	readers.Wait()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	wantSound(t, s)
+}
+
+// wantSound looks at a store that has been closed: nobody reads, what is booked is on the disk, and fsck finds nothing.
+func wantSound(t *testing.T, s *Store) {
+	t.Helper()
+	onDisk, err := contentOn(s.root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.space.used != onDisk {
+		t.Errorf("%d bytes booked, %d on the disk", s.space.used, onDisk)
+	}
+	for it := s.space.ring.next; it != &s.space.ring; it = it.next {
+		if it.pins != 0 {
+			t.Errorf("%v: %d pins", it.key, it.pins)
+		}
+	}
+	report, err := Check(t.Context(), CheckOptions{Path: s.root, Problem: func(p Problem) { t.Errorf("fsck: %+v", p) }})
+	if err != nil || report.Leftover > 0 {
+		t.Errorf("fsck: %+v, %v", report, err)
+	}
+}
+
+// settle waits until no fill runs.
+func settle(s *Store) {
+	for running := 1; running > 0; time.Sleep(time.Millisecond) {
+		s.mu.Lock()
+		running = len(s.fills)
+		s.mu.Unlock()
+	}
+}
+
+// TestEvictedBetweenStatAndOpen has an object leave after somebody was told that it is here.
+func TestEvictedBetweenStatAndOpen(t *testing.T) {
+	m := mem.New()
+	up := registrytest.NewFaulty(m)
+	s, err := Open(Options{Path: t.TempDir(), Size: 1500})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	v := s.Over("m", up)
+	var objects []registry.Object
+	for i := range 2 {
+		b := registrytest.NewBlob("", registrytest.Bytes(uint64(i), 1000))
+		if err := m.PutBlob(t.Context(), "app", b.Desc, bytes.NewReader(b.Body)); err != nil {
+			t.Fatal(err)
+		}
+		objects = append(objects, registry.Object{Repo: "app", Digest: b.Desc.Digest})
+	}
+	for i, o := range []registry.Object{objects[0], objects[1], objects[0]} {
+		c, err := v.Open(t.Context(), o, registry.Whole)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(c)
+		c.Close()
+		if err != nil || registry.VerifyBytes(got, o.Digest) != nil {
+			t.Fatalf("read %d: %d bytes, %v", i, len(got), err)
+		}
+		settle(s)
+		if i == 0 {
+			if d, err := v.Stat(t.Context(), o); err != nil || d.Size != 1000 || up.Count("stat") != 0 {
+				t.Fatalf("stat: %v, %v, %q", d, err, up.Calls())
+			}
+		}
+	}
+	if n := up.Count("open"); n != 3 {
+		t.Errorf("%d upstream opens, want 3", n)
+	}
+}
