@@ -117,8 +117,9 @@ func (f *fill) join(ctx context.Context, p place, v *view, r registry.Range) boo
 		f.members[p] = v
 	}
 	f.lane = min(f.lane, registry.LaneOf(ctx))
-	if !f.whole && !probes(r) {
-		f.whole = true
+	f.whole = f.whole || !probes(r)
+	if f.plan != nil {
+		f.pace.most = streamsOf(f.lane)
 		f.grow()
 	}
 	return true

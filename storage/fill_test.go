@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -87,6 +88,47 @@ func TestFillKeepsLane(t *testing.T) {
 		t.Errorf("lane %v, context error %v; want sweep and none", got, alive)
 	}
 	wantCalls(t, up, 1, 0)
+}
+
+// TestClientHurriesFill shows that a fill which nobody waited for gets more streams, in the client's lane, once a client does.
+func TestClientHurriesFill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, m, o, body := upstream(t, 24<<20)
+		rest := make(chan struct{})
+		var lanes [4]atomic.Int32
+		up := registrytest.NewFaulty(openFunc{m, func(ctx context.Context) {
+			lanes[registry.LaneOf(ctx)].Add(1)
+			time.Sleep(50 * time.Millisecond)
+		}})
+		up.Body = func(registrytest.Call) *registrytest.Fault { return &registrytest.Fault{At: 10, Stall: rest} }
+		s := openStore(t, storage.Options{StallTimeout: time.Hour})
+		c, err := s.Over("m", up).Open(registry.WithLane(t.Context(), registry.LaneSweep), o, registry.Whole)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		time.Sleep(time.Second)
+		if n := lanes[registry.LaneSweep].Load(); n == 0 || n > 2 || lanes[registry.LaneClient].Load() > 0 {
+			t.Errorf("a sweep's fill has %d streams", n)
+		}
+		got := make(chan struct{})
+		for i := range int64(8) { // each waits for bytes of its own
+			go func() {
+				wantBytes(t, s.Over("m", up), o, registry.Range{Offset: i * 3 << 20, Length: 1 << 20}, body[i*3<<20:i*3<<20+1<<20])
+				got <- struct{}{}
+			}()
+		}
+		time.Sleep(time.Second)
+		if n := lanes[registry.LaneClient].Load(); n < 3 { // runs of some MiB cover all the readers
+			t.Errorf("with clients it has %d streams more", n)
+		}
+		close(rest)
+		for range 8 {
+			<-got
+		}
+		wantBytes(t, s.Over("m", up), o, registry.Whole, body)
+		s.Close()
+	})
 }
 
 type openFunc struct {
@@ -264,7 +306,7 @@ func TestDeadUpstream(t *testing.T) {
 		if !errors.Is(err, registry.Unavailable) || !bytes.Equal(got, body[:len(got)]) || len(got) != 1<<20 {
 			t.Errorf("read: %d bytes, %v; want unavailable after 1 MiB", len(got), err)
 		}
-		if n := len(at); n < 6 || n > 9 || at[n-1] < time.Second || at[n-1] > 10*time.Second {
+		if n := len(at); n < 8 || n > 11 || at[n-1] < 5*time.Second || at[n-1] > 13*time.Second {
 			t.Errorf("upstream was asked at %v", at)
 		}
 		mu.Lock()

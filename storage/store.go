@@ -6,6 +6,11 @@
 // interrupted, by kill -9 as well, continues where the disk is known to be good. Bytes are shared between places
 // (namespace, repository, kind); the right to read them is not: see links.
 //
+// A fill reads several ranges of a blob at once (see schedule for which, pace for how many, slots for the bounds per host and
+// process), the bytes that readers wait for first. What breaks goes on at the byte reached after growing, jittered waits, or
+// when upstream says; trouble before the first byte is waited out while a reader is there. A read of at most 64 KiB brings
+// only the segments it lies in. The bytes are hashed once, and the last 64 KiB withheld until they match.
+//
 // On the disk: blobs/ALGORITHM/XX/HEX are complete objects, fills/ALGORITHM-HEX.{data,map} partial ones (see fillFile),
 // meta.db is links, tags, sizes and access times (see meta). What is in blobs/ was verified before it got its name, and is
 // not read again at start-up, which takes about as long as listing the files. An object takes about 200 bytes of memory.
@@ -43,7 +48,7 @@ type Options struct {
 	ManifestCache int           // manifests kept in memory; 0: 4096
 	StallTimeout  time.Duration // an upstream stream without a byte for so long is asked again; 0: 20 s
 	LockWait      time.Duration // how long Open waits for another process to let go of Path; 0: 1 s
-	FillOnProbe   bool          // a read of a few bytes brings the whole blob, not just what it needs
+	FillOnProbe   bool          // a read of at most 64 KiB brings the whole blob, not just what it needs
 	Logger        *slog.Logger  // nil: silent
 }
 

@@ -14,7 +14,7 @@ import (
 const (
 	firstDelay  = 100 * time.Millisecond
 	maxDelay    = 5 * time.Second
-	maxAttempts = 5                // without a single byte,
+	maxAttempts = 7                // without a single byte, some ten seconds,
 	maxTrouble  = 30 * time.Second // or for so long when upstream says that it is busy
 	progress    = 1 << 20          // bytes after which delays start small again
 )
@@ -45,7 +45,8 @@ func (r *retry) next(err error) (time.Duration, bool) {
 	r.delay = min(max(firstDelay, 2*r.delay), maxDelay)
 	wait := r.delay/2 + rand.N(r.delay/2)
 	if after := retryAfter(err); after > 0 || registry.ClassOf(err) == registry.Throttled {
-		return max(wait, min(after, maxTrouble/2)), time.Since(r.since) < maxTrouble
+		wait += after
+		return wait, time.Since(r.since)+wait < maxTrouble
 	}
 	return wait, r.fruitless <= maxAttempts
 }

@@ -111,6 +111,7 @@ func TestTroubleInTheMiddle(t *testing.T) {
 		"503":                    {open: busy(registry.Unavailable, 0), calls: 4},
 		"429":                    {open: busy(registry.Throttled, 0), calls: 8},
 		"429, come back in 5s":   {open: busy(registry.Throttled, 5*time.Second), calls: 2, least: 5 * time.Second},
+		"503 for long":           {open: busy(registry.Unavailable, 0), calls: 7, least: time.Second},
 		"resets":                 {body: io.ErrUnexpectedEOF, calls: 4},
 		"a refusal that passes":  {open: busy(registry.Denied, 0), calls: 2},
 		"an answer that is lost": {open: syscall.ECONNRESET, calls: 3},
@@ -152,6 +153,28 @@ func TestTroubleInTheMiddle(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestTooLongToWait shows that nobody waits for an upstream that wants to be left alone for long, nor does it get asked.
+func TestTooLongToWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		up, _, o, _ := upstream(t, 4<<20)
+		var refused atomic.Int32
+		up.Before = func(c registrytest.Call) error {
+			if c.N == 1 {
+				return nil
+			}
+			refused.Add(1)
+			return busy(registry.Throttled, time.Minute)
+		}
+		s := openStore(t, storage.Options{})
+		start := time.Now()
+		_, err := read(t.Context(), s.Over("m", up), o, registry.Whole)
+		if took := time.Since(start); !errors.Is(err, registry.Throttled) || took > time.Second || refused.Load() > 4 {
+			t.Errorf("%v after %v and %d calls", err, took, refused.Load())
+		}
+		s.Close()
+	})
 }
 
 // TestDeadIsNotHammered shows how often parallel reads ask an upstream that has died.
