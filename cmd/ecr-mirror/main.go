@@ -46,6 +46,6 @@ func command() *cobra.Command {
 		SilenceUsage:  true,
 	}
 	root.AddCommand(serveCommand(), demoCommand(), emulatorCommand(), checkCommand(), planCommand(), syncCommand(), statusCommand(), readyCommand(), deadLettersCommand(), fsckCommand(), clientConfigCommand(),
-		iamPolicyCommand(), versionCommand())
+		iamPolicyCommand(), doctorCommand(), versionCommand())
 	return root
 }

@@ -29,6 +29,9 @@ func call[In, Out any](ctx context.Context, r *Registry, api string,
 	defer cancel()
 	start := time.Now()
 	out, err := do(ctx, in)
+	if stale(exception(err)) && r.creds.renew(ctx, start) { // once: what is refused again is refused
+		out, err = do(ctx, in)
+	}
 	err = classify(api, err)
 	if err != nil && registry.ClassOf(err) == registry.Throttled {
 		b.throttled()

@@ -69,6 +69,8 @@ type Registry struct {
 	host, account, region string
 
 	api    *ecr.Client
+	aws    aws.Config
+	creds  *renewer
 	limits *Limits
 	layers *http.Client
 	own    bool // layers is ours to close
@@ -99,12 +101,12 @@ func New(ctx context.Context, o Options) (*Registry, error) {
 	if o.Region == "" {
 		return nil, registry.Errorf(registry.Invalid, "ecr %s: not one of ECR's host names: its region is needed", o.Host)
 	}
-	cfg, err := awsConfig(ctx, o, h)
+	cfg, cache, err := awsConfig(ctx, o, h)
 	if err != nil {
 		return nil, registry.Errorf(registry.Invalid, "ecr %s: %w", o.Host, err)
 	}
 	r := &Registry{
-		host: o.Host, account: o.Account, region: o.Region,
+		host: o.Host, account: o.Account, region: o.Region, aws: cfg, creds: &renewer{cache: cache},
 		limits: o.Limits, layers: o.HTTPClient, stall: o.StallTimeout, limit: o.CallTimeout,
 		set: o.Settings, log: o.Logger, urls: newURLCache(), manifests: newManifestCache(),
 	}
@@ -144,18 +146,19 @@ func New(ctx context.Context, o Options) (*Registry, error) {
 	return r, nil
 }
 
-func awsConfig(ctx context.Context, o Options, h Host) (aws.Config, error) {
+// awsConfig returns what the SDK's clients take, and the cache of its credentials, if it has one.
+func awsConfig(ctx context.Context, o Options, h Host) (aws.Config, *aws.CredentialsCache, error) {
 	var cfg aws.Config
 	if o.AWS != nil {
 		cfg = o.AWS.Copy()
 	} else {
-		opts := []func(*config.LoadOptions) error{config.WithRegion(o.Region)}
+		opts := []func(*config.LoadOptions) error{config.WithRegion(o.Region), config.WithCredentialsCacheOptions(refreshAhead)}
 		if o.Profile != "" {
 			opts = append(opts, config.WithSharedConfigProfile(o.Profile))
 		}
 		var err error
 		if cfg, err = config.LoadDefaultConfig(ctx, opts...); err != nil {
-			return cfg, err
+			return cfg, nil, err
 		}
 	}
 	cfg.Region = o.Region
@@ -166,8 +169,9 @@ func awsConfig(ctx context.Context, o Options, h Host) (aws.Config, error) {
 			}
 		})
 		cfg.Credentials = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(client, o.RoleARN,
-			func(a *stscreds.AssumeRoleOptions) { a.RoleSessionName = "ecr-mirror" }))
+			func(a *stscreds.AssumeRoleOptions) { a.RoleSessionName = "ecr-mirror" }), refreshAhead)
 	}
+	cache, _ := cfg.Credentials.(*aws.CredentialsCache)
 	if cfg.Credentials != nil {
 		cfg.Credentials = classedCredentials{cfg.Credentials}
 	}
@@ -175,7 +179,7 @@ func awsConfig(ctx context.Context, o Options, h Host) (aws.Config, error) {
 		cfg.HTTPClient = awshttp.NewBuildableClient()
 	}
 	cfg.HTTPClient = boundedClient{cfg.HTTPClient}
-	return cfg, nil
+	return cfg, cache, nil
 }
 
 // String returns the registry's host.

@@ -75,7 +75,7 @@ func (l *Limits) bucket(account, region, api string) *bucket {
 	k := [3]string{account, region, api}
 	b := l.buckets[k]
 	if b == nil {
-		b = newBucket(cmp.Or(l.rates[k], defaultRate(api)))
+		b = newBucket(cmp.Or(l.rates[k], DefaultRate(api)))
 		l.buckets[k] = b
 	}
 	return b

@@ -43,7 +43,9 @@ const (
 	otherRate          = 10
 )
 
-func defaultRate(api string) float64 {
+// DefaultRate is how many calls of an operation of ECR's API, such as PutImage, a process makes per second, account and region
+// unless Options.Rates says otherwise.
+func DefaultRate(api string) float64 {
 	switch api {
 	case batchGetImage:
 		return 1000
