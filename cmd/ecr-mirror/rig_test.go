@@ -22,7 +22,7 @@ import (
 
 // rig is a whole mirror between two emulated regions of two accounts.
 type rig struct {
-	t                   *testing.T
+	t                   testing.TB
 	emu                 *ecrtest.Emulator
 	source, destination *ecrtest.Registry
 	push                *remote.Registry // the source, as docker push sees it
@@ -35,7 +35,7 @@ type rig struct {
 }
 
 // newRig starts everything. extra is more YAML of the mirror under test, or further mirrors.
-func newRig(t *testing.T, extra string) *rig {
+func newRig(t testing.TB, extra string) *rig {
 	t.Helper()
 	return newRigOf(t, `
 - source:      {registry: $source, endpoint: $endpoint}
@@ -45,13 +45,13 @@ func newRig(t *testing.T, extra string) *rig {
 
 // newRigOf starts everything with the mirrors given, in YAML, and the registries, as ACCOUNT/REGION, that it takes beside
 // the rig's own.
-func newRigOf(t *testing.T, mirrors string, registries ...string) *rig {
+func newRigOf(t testing.TB, mirrors string, registries ...string) *rig {
 	t.Helper()
 	return newRigWith(t, emulatorOptions{registries: registries}, mirrors)
 }
 
 // newRigWith is newRigOf with more options of the emulator.
-func newRigWith(t *testing.T, o emulatorOptions, mirrors string) *rig {
+func newRigWith(t testing.TB, o emulatorOptions, mirrors string) *rig {
 	t.Helper()
 	o.registries = append([]string{demoSourceAccount + "/" + demoSourceRegion, demoDestinationAccount + "/" + demoDestinationRegion}, o.registries...)
 	o.queues = []string{demoSourceAccount + "/" + demoSourceRegion + "/" + demoQueue}
@@ -85,13 +85,17 @@ mirrors:
 }
 
 // startApp runs what yaml configures until the test ends.
-func startApp(t *testing.T, yaml string, base *aws.Config) *app {
+func startApp(t testing.TB, yaml string, base *aws.Config) *app {
 	t.Helper()
 	cfg, err := config.Parse("test.yaml", []byte(yaml), os.LookupEnv)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := newApp(t.Context(), cfg, base, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	if _, ok := t.(*testing.B); ok { // which would print all of it
+		log = slog.New(slog.DiscardHandler)
+	}
+	a, err := newApp(t.Context(), cfg, base, log)
 	if err != nil {
 		t.Fatal(err)
 	}
