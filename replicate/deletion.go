@@ -9,6 +9,7 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -67,8 +68,9 @@ func DeletionOf(mirror, destination string, c registry.Change) (Deletion, bool) 
 }
 
 // PutDeletions writes down what is said to be gone, all or none, and returns when that is durable. Of each only Key, At and
-// Explicit are looked at. What was heard of before stays as old as it is, so that repetitions do not put it off; but an image
-// can be pushed and deleted anew.
+// Explicit are looked at. What is of no concern, neither brought nor in a repository that there is a job for, is left out: events
+// can be forged. What was heard of before stays as old as it is, so that repetitions do not put it off; but an image can be
+// pushed and deleted anew.
 func (q *Queue) PutDeletions(ctx context.Context, deletions ...Deletion) error {
 	for _, d := range deletions {
 		if err := d.Validate(); err != nil || d.Tag != "" {
@@ -78,10 +80,15 @@ func (q *Queue) PutDeletions(ctx context.Context, deletions ...Deletion) error {
 	if err := ctx.Err(); err != nil || len(deletions) == 0 {
 		return err
 	}
-	now := time.Now()
+	now, busy := time.Now(), sync.OnceValue(q.busy)
 	return q.inFile(func(tx *bolt.Tx) error {
 		b := tx.Bucket([]byte(deletionsBucket))
 		for _, d := range deletions {
+			if ours, err := brought(tx, d.Key); err != nil {
+				return err
+			} else if !ours && !busy()[Key{Mirror: d.Mirror, Destination: d.Destination, Repo: d.Repo}] {
+				continue
+			}
 			n := Deletion{Key: d.Key, At: d.At, Heard: now, Explicit: d.Explicit}
 			if v := b.Get(d.Key.encode()); v != nil {
 				old, err := decodeDeletion(d.Key.encode(), v)
@@ -99,6 +106,27 @@ func (q *Queue) PutDeletions(ctx context.Context, deletions ...Deletion) error {
 		}
 		return nil
 	})
+}
+
+// busy returns the repositories that there are jobs for.
+func (q *Queue) busy() map[Key]bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	busy := make(map[Key]bool)
+	for k := range q.entries {
+		busy[Key{Mirror: k.Mirror, Destination: k.Destination, Repo: k.Repo}] = true
+	}
+	return busy
+}
+
+// brought reports whether there is a receipt which says that this queue brought the content.
+func brought(tx *bolt.Tx, k Key) (bool, error) {
+	v := tx.Bucket([]byte(receiptsBucket)).Get(k.encode())
+	if v == nil {
+		return false, nil
+	}
+	r, err := decodeReceipt(k.encode(), v)
+	return !r.Found, err
 }
 
 // inFile has f edit the file in the next write.

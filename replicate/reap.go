@@ -131,6 +131,31 @@ func (r *Reaper) Once(ctx context.Context) error {
 	return nil
 }
 
+// PlannedDeletion is a deletion that waits, and what would become of it today.
+type PlannedDeletion struct {
+	Deletion
+	Due    time.Time // when its grace period ends
+	Result string    // "delete", or what speaks against it, as in the metric
+}
+
+// Plan returns what waits, by key. The error is the queue's, or ctx's; a source that does not answer is a Result.
+func (r *Reaper) Plan(ctx context.Context) (all []PlannedDeletion, err error) {
+	ctx = registry.WithLane(ctx, registry.LaneSweep)
+	for d, err := range r.o.Queue.Deletions(ctx) {
+		if err != nil {
+			return nil, err
+		}
+		if d.Mirror == r.o.Mirror && d.Destination == r.o.Destination {
+			what, _ := r.decide(ctx, d)
+			all = append(all, PlannedDeletion{d, d.Heard.Add(r.o.Grace), what})
+		}
+	}
+	return all, ctx.Err()
+}
+
+// Place returns the names of the mirror and of the destination.
+func (r *Reaper) Place() (mirror, destination string) { return r.o.Mirror, r.o.Destination }
+
 // due returns the deletions whose grace period is over, the oldest first, and how many there are besides.
 func (r *Reaper) due(ctx context.Context) (due []Deletion, others int, err error) {
 	for d, err := range r.o.Queue.Deletions(ctx) {

@@ -160,6 +160,11 @@ func TestReaperGuards(t *testing.T) {
 				r.hear(t, r.change(r.img.Desc.Digest))
 				time.Sleep(grace)
 				tc.prepare(t, r)
+				planned, err := replicate.NewReaper(r.o).Plan(t.Context())
+				must(t, err)
+				if len(planned) != 1 || planned[0].Due.Sub(planned[0].Heard) != r.o.Grace || tc.want[planned[0].Result] == 0 && planned[0].Result != "delete" || r.to.Count("delete") != 0 {
+					t.Errorf("planned: %+v", planned)
+				}
 				r.once(t)
 				got := r.results(t)
 				if got["waiting"] == 0 {
@@ -199,6 +204,13 @@ func TestReaperSparesWhatIsNotOurs(t *testing.T) {
 		r.settle(time.Minute)
 		names(t, r.dst, "app", "v2", before)
 		must(t, r.src.DeleteManifest(t.Context(), "app", before.Desc.Digest))
+		r.hear(t, r.change(before.Desc.Digest))
+		if n := r.left(t); n != 0 {
+			t.Errorf("%d deletions of what nobody here brought are kept", n)
+		}
+		later := tagJob("app", "later", "", time.Time{}) // it might bring one of them
+		later.NextAt = time.Now().Add(2 * grace)
+		put(t, r.q, later)
 		r.hear(t, r.change(before.Desc.Digest))
 		r.hear(t, r.change(unknown.Desc.Digest))
 		time.Sleep(grace)
@@ -369,6 +381,7 @@ func TestDeletionsAreDurable(t *testing.T) {
 		q := openQueue(t, path)
 		k := contentJob("app", d1).Key
 		at := time.Now().UTC()
+		put(t, q, tagJob("app", "v1", d1, at))
 		must(t, q.PutDeletions(t.Context(), replicate.Deletion{Key: k, At: at, Explicit: true}))
 		must(t, q.Close())
 		time.Sleep(time.Hour)
