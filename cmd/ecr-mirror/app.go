@@ -96,14 +96,12 @@ func assemble(ctx context.Context, cfg *config.Config, base *aws.Config, log *sl
 	limits := ecr.NewLimits()
 	metrics.MustRegister(limits.Collectors()...)
 
-	reaped := replicate.NewReaperMetrics()
-	metrics.MustRegister(reaped.Collectors()...)
 	jobs := make(map[string]replicate.Mirror)
 	purgers := make(map[string]purger)
 	var timed []*replicate.Sweep
 	for i := range cfg.Mirrors {
 		m := &cfg.Mirrors[i]
-		w := wiring{name: m.Names[0], store: a.store, queue: a.queue, limits: limits, metrics: metrics, reaped: reaped, aws: base, log: log}
+		w := wiring{name: m.Names[0], store: a.store, queue: a.queue, limits: limits, metrics: metrics, aws: base, log: log}
 		if err := w.connect(ctx, cfg, m); err != nil {
 			return nil, fmt.Errorf("mirror %s: %w", w.name, err)
 		}
@@ -120,7 +118,6 @@ func assemble(ctx context.Context, cfg *config.Config, base *aws.Config, log *sl
 		if m.Replication.Sweep > 0 {
 			timed = append(timed, w.sweeps...)
 		}
-		a.reapers = append(a.reapers, w.reapers...)
 		maps.Copy(a.hooks, w.hooks)
 		a.letters.take[w.name] = w.taker
 		if w.event != nil {
@@ -135,7 +132,10 @@ func assemble(ctx context.Context, cfg *config.Config, base *aws.Config, log *sl
 		a.sweeps = append(a.sweeps, part{"sweep", s.Run})
 	}
 	a.pages["POST /purge"] = purgeHandler(purgers, purgers[cfg.Mirrors[0].Names[0]], log)
-	maps.Copy(a.pages, newSyncPage(planner{a.queue, a.compare, a.budgets}).pages())
+	reaped := replicate.NewReaperMetrics()
+	metrics.MustRegister(reaped.Collectors()...)
+	a.reapers = reapers(a.places, a.queue, reaped, log)
+	maps.Copy(a.pages, newSyncPage(planner{a.queue, a.compare, a.reapers, a.budgets}).pages())
 	a.pages["GET /status"] = newStatusPage(a.queue, a.places)
 	letters := a.letters.handler()
 	a.pages["/dead-letters"], a.pages["/dead-letters/"] = letters, letters

@@ -1,33 +1,29 @@
 package main
 
 import (
-	"github.com/ecr-mirror/ecr-mirror/config"
+	"log/slog"
+
 	"github.com/ecr-mirror/ecr-mirror/registry"
 	"github.com/ecr-mirror/ecr-mirror/replicate"
 )
 
-// reap has deletions at the source carried on to the places, if the configuration says so.
-func (w *wiring) reap(c *config.Mirror) {
-	if c.Replication.Deletes != "propagate" {
-		return
+// reapers carry deletions at the source on to those of the places where that is wanted.
+func reapers(at []place, queue *replicate.Queue, metrics *replicate.ReaperMetrics, log *slog.Logger) (all []*replicate.Reaper) {
+	for _, p := range at {
+		if d := p.deletes; d != nil {
+			all = append(all, replicate.NewReaper(replicate.ReaperOptions{Mirror: p.mirror, Destination: p.name, Queue: queue, Source: p.source,
+				Target: p.destination, Repo: p.rules.There, Grace: d.Grace, Max: d.PerRun, Expired: d.Expired, Metrics: metrics, Logger: log}))
+		}
 	}
-	d := c.Replication.Deletion
-	for _, p := range w.places {
-		w.reapers = append(w.reapers, replicate.NewReaper(replicate.ReaperOptions{Mirror: w.name, Destination: p.name, Queue: w.queue,
-			Source: p.source, Target: p.destination, Repo: p.rules.There, Grace: d.Grace, Max: d.PerRun, Expired: d.Expired,
-			Metrics: w.reaped, Logger: w.log}))
-	}
+	return all
 }
 
 // deletions returns what is to be remembered of changes for the reapers. Which tag it was does not matter, and often nobody
 // tells: the reaper knows what this mirror brought.
 func (w *wiring) deletions(source string, changes []registry.Change) (all []replicate.Deletion) {
-	if len(w.reapers) == 0 {
-		return nil
-	}
 	for _, c := range changes {
 		for _, p := range w.places {
-			if d, ok := replicate.DeletionOf(w.name, p.name, c); ok && sameRegistry(c.Registry, source) && p.rules.MatchRepo(c.Repo) {
+			if d, ok := replicate.DeletionOf(w.name, p.name, c); ok && p.deletes != nil && sameRegistry(c.Registry, source) && p.rules.MatchRepo(c.Repo) {
 				all = append(all, d)
 			}
 		}

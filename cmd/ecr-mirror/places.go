@@ -30,6 +30,7 @@ type place struct {
 	destination upstream
 	rules       *rules.Part // that end there
 	trail       func(*replicate.Queue) *replicate.Trail
+	deletes     *config.Deletion // nil: deletions stay at the source
 }
 
 // places returns every destination that cfg names. Nothing is asked of a registry.
@@ -53,6 +54,10 @@ func places(ctx context.Context, cfg *config.Config, base *aws.Config, limits *e
 // placesOf returns the destinations of the mirror c, its own first.
 func placesOf(ctx context.Context, c *config.Mirror, links chain, src upstream, base *aws.Config, limits *ecr.Limits, log *slog.Logger) ([]place, error) {
 	var all []place
+	var deletes *config.Deletion
+	if c.Replication.Deletes == "propagate" {
+		deletes = &c.Replication.Deletion
+	}
 	for _, t := range c.Targets() {
 		name := t.Registry.Host()
 		if t.Own {
@@ -62,7 +67,7 @@ func placesOf(ctx context.Context, c *config.Mirror, links chain, src upstream, 
 		if err != nil {
 			return nil, fmt.Errorf("destination %s: %w", t.Registry.Host(), err)
 		}
-		all = append(all, place{c.Names[0], c.Names, name, src, dst, t.Rules, links.trail(leg{c.Source.ID(), t.Registry.ID(), t.Rules})})
+		all = append(all, place{c.Names[0], c.Names, name, src, dst, t.Rules, links.trail(leg{c.Source.ID(), t.Registry.ID(), t.Rules}), deletes})
 	}
 	return all, nil
 }

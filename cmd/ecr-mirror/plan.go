@@ -35,7 +35,8 @@ func planCommand() *cobra.Command {
 		Short: "Compare sources and destinations, and print what sync would do",
 		Long: `Plan lists every source and destination and prints, oldest push first, what is missing or differs: images and tags to add,
 tags to move, conflicts (the destination's tag is immutable), and what has expired (it was there, and the destination's own
-lifecycle removed it: only --force or a pull brings it back).
+lifecycle removed it: only --force or a pull brings it back). With deletes: propagate it also prints what was deleted at the
+source: when the mirror will delete it at the destination, or what speaks against that today. Sync deletes nothing.
 ` + whoDoesIt,
 		Args: cobra.NoArgs,
 	}
@@ -89,7 +90,7 @@ func newPlanner(ctx context.Context, cfg *config.Config, base *aws.Config) (_ *p
 	if err != nil {
 		return nil, nil, errors.Join(err, stop())
 	}
-	p := &planner{queue: queue}
+	p := &planner{queue: queue, reapers: reapers(all, queue, nil, nil)}
 	for _, at := range all {
 		p.sweeps = append(p.sweeps, at.sweep(queue))
 	}
@@ -152,7 +153,11 @@ func (p *planWriter) line(l planLine) error {
 		if d.Bytes > 0 {
 			bytes = size(d.Bytes)
 		}
-		p.rows = append(p.rows, []string{d.Mirror, d.Destination, d.Action, name, shortDigest(d.Digest), shortDigest(d.Have), shortTime(d.PushedAt), bytes})
+		when := shortTime(d.PushedAt)
+		if !d.DueAt.IsZero() {
+			when = "due " + shortTime(d.DueAt)
+		}
+		p.rows = append(p.rows, []string{d.Mirror, d.Destination, d.Action, name, shortDigest(d.Digest), shortDigest(d.Have), when, bytes})
 	case l.Destination != nil:
 		p.sums = append(p.sums, l.Destination.String())
 	}

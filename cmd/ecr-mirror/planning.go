@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -29,6 +30,7 @@ type difference struct {
 	Digest      digest.Digest `json:"digest"`
 	Have        digest.Digest `json:"have,omitempty"`
 	PushedAt    time.Time     `json:"pushedAt,omitzero"`
+	DueAt       time.Time     `json:"dueAt,omitzero"` // of a deletion
 	Bytes       int64         `json:"bytes,omitempty"`
 }
 
@@ -51,6 +53,7 @@ type planEnd struct {
 type planner struct {
 	queue   *replicate.Queue
 	sweeps  []*replicate.Sweep
+	reapers []*replicate.Reaper
 	budgets map[string]*replicate.Budget // by mirror; nil: none
 }
 
@@ -68,7 +71,7 @@ func (p *planner) plan(ctx context.Context, force bool, line func(planLine) erro
 		sum := planSummary{Mirror: s.Mirror, Destination: s.Destination, Images: found.Images, Actions: make(map[string]int)}
 		for _, d := range found.Differences {
 			sum.Actions[d.Action.String()]++
-			if err := line(planLine{Difference: &difference{d.Mirror, d.Destination, d.Action.String(), d.Repo, d.Tag, d.Want, d.Have, d.PushedAt, d.Bytes}}); err != nil {
+			if err := line(planLine{Difference: &difference{d.Mirror, d.Destination, d.Action.String(), d.Repo, d.Tag, d.Want, d.Have, d.PushedAt, time.Time{}, d.Bytes}}); err != nil {
 				return nil, nil, err
 			}
 			if d.Action.Copies() {
@@ -82,6 +85,9 @@ func (p *planner) plan(ctx context.Context, force bool, line func(planLine) erro
 			}
 			sum.Problems[repo] = problem.Error()
 		}
+		if err := p.deletions(ctx, &sum, line); err != nil {
+			return nil, nil, err
+		}
 		todo := found.Jobs(time.Now())
 		sum.Jobs = len(todo)
 		jobs = append(jobs, todo...)
@@ -90,6 +96,31 @@ func (p *planner) plan(ctx context.Context, force bool, line func(planLine) erro
 		}
 	}
 	return jobs, bytes, nil
+}
+
+// deletions calls line for what was deleted at the source and waits to be deleted at the destination, or not.
+func (p *planner) deletions(ctx context.Context, sum *planSummary, line func(planLine) error) error {
+	for _, r := range p.reapers {
+		if mirror, destination := r.Place(); mirror != sum.Mirror || destination != sum.Destination {
+			continue
+		}
+		waiting, err := r.Plan(ctx)
+		if err != nil {
+			return fmt.Errorf("%s: deletions: %w", sum.Mirror, err)
+		}
+		for _, d := range waiting {
+			action := d.Result
+			if action != "delete" {
+				action = "keep: " + strings.ReplaceAll(action, "_", " ")
+			}
+			sum.Actions[action]++
+			err := line(planLine{Difference: &difference{Mirror: d.Mirror, Destination: d.Destination, Action: action, Repository: d.Repo, Digest: d.Digest, DueAt: d.Due}})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // sync plans and writes the jobs down. The workers do them; the run follows them.

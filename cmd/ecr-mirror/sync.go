@@ -96,7 +96,7 @@ func (s *syncer) alone(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	planner := planner{a.queue, a.compare, a.budgets}
+	planner := planner{a.queue, a.compare, a.reapers, a.budgets}
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	ended := make(chan error, 1)

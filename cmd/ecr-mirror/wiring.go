@@ -27,20 +27,18 @@ type wiring struct {
 	queue   *replicate.Queue
 	limits  *ecr.Limits
 	metrics *prometheus.Registry
-	reaped  *replicate.ReaperMetrics
 	aws     *aws.Config // nil: the SDK's default chain
 	log     *slog.Logger
 
-	fronts  []front
-	purge   map[string]purger       // by the mirror's names
-	jobs    *replicate.Mirror       // nil: there is no destination
-	event   *part                   // nil: no queue of events
-	hooks   map[string]http.Handler // by path
-	taker   events.Handle           // of the source's changes
-	sweeps  []*replicate.Sweep
-	places  []place             // what is replicated to
-	reapers []*replicate.Reaper // nil: deletions stay where they are
-	budget  *replicate.Budget   // nil: none
+	fronts []front
+	purge  map[string]purger       // by the mirror's names
+	jobs   *replicate.Mirror       // nil: there is no destination
+	event  *part                   // nil: no queue of events
+	hooks  map[string]http.Handler // by path
+	taker  events.Handle           // of the source's changes
+	sweeps []*replicate.Sweep
+	places []place           // what is replicated to
+	budget *replicate.Budget // nil: none
 }
 
 func (w *wiring) connect(ctx context.Context, cfg *config.Config, c *config.Mirror) error {
@@ -77,7 +75,6 @@ func (w *wiring) connect(ctx context.Context, cfg *config.Config, c *config.Mirr
 		}
 	}
 	w.replicate(c, source)
-	w.reap(c)
 	o.Objects = w.store.Over(w.name, registry.Tiers(tiers...))
 	m := mirror.New(o)
 	w.metrics.MustRegister(m.Collectors()...)
