@@ -37,6 +37,7 @@ func startDocker(t *testing.T, hub string) docker {
 	settings := map[string]any{
 		"data-root": filepath.Join(dir, "data"), "exec-root": filepath.Join(dir, "exec"), "pidfile": filepath.Join(dir, "pid"),
 		"iptables": false, "ip6tables": false, "bridge": "none", "storage-driver": "vfs",
+		"max-download-attempts": 2, // five of them wait for more than a minute
 	}
 	if hub != "" {
 		text, err := os.ReadFile(hub)

@@ -24,6 +24,7 @@ type gate struct {
 	held       chan struct{}
 	opened     chan struct{}
 	first, end sync.Once
+	srv        *httptest.Server
 }
 
 const largeBlob = 1 << 20 // bytes; smaller blobs pass a gate
@@ -47,12 +48,20 @@ func newGate(t *testing.T, registry string, g *gate) *gate {
 		}
 		proxy.ServeHTTP(w, r)
 	}))
+	g.srv = srv
 	t.Cleanup(func() {
 		g.open()
 		srv.Close()
 	})
 	g.addr = strings.TrimPrefix(srv.URL, "http://")
 	return g
+}
+
+// close is the end of the registry behind it, as far as anybody sees.
+func (g *gate) close() {
+	g.open()
+	g.srv.CloseClientConnections()
+	g.srv.Close()
 }
 
 // open lets everything through from now on.

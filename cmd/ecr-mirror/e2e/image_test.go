@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
+	"hash/crc32"
 	"net/http"
 	"net/url"
 	"os"
@@ -43,7 +44,7 @@ func image(t *testing.T, arch, text string, extra int) registrytest.Node {
 	}
 	add("hello", program)
 	if extra > 0 {
-		add("random-"+text, registrytest.Bytes(uint64(len(text)), extra))
+		add("random-"+text, registrytest.Bytes(uint64(crc32.ChecksumIEEE([]byte(text))), extra))
 	}
 	n.Blobs[0] = registrytest.NewBlob(ocispec.MediaTypeImageConfig, encode(t, cfg))
 	m.Config = n.Blobs[0].Desc

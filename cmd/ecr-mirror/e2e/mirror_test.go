@@ -22,10 +22,16 @@ type mirror struct {
 // startMirror serves with the given text under `mirrors:` until the test ends.
 func startMirror(t *testing.T, env []string, mirrors string) *mirror {
 	t.Helper()
+	return startMirrorWith(t, env, "{none: true}", mirrors)
+}
+
+// startMirrorWith is startMirror with a choice of who may pull.
+func startMirrorWith(t *testing.T, env []string, auth, mirrors string) *mirror {
+	t.Helper()
 	dir := tempDir(t)
 	m := &mirror{addr: freeAddr(t), admin: freeAddr(t), config: filepath.Join(dir, "config.yaml"), env: env}
-	write(t, m.config, fmt.Sprintf("listen: %s\nadmin: %s\nauth: {none: true}\ncache: {path: %s, size: 1GiB}\nmirrors:\n%s\n",
-		m.addr, m.admin, filepath.Join(dir, "cache"), mirrors))
+	write(t, m.config, fmt.Sprintf("listen: %s\nadmin: %s\nauth: %s\ncache: {path: %s, size: 1GiB}\nmirrors:\n%s\n",
+		m.addr, m.admin, auth, filepath.Join(dir, "cache"), mirrors))
 	m.start(t)
 	return m
 }

@@ -1,0 +1,243 @@
+package e2e
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"oras.land/oras-go/v2"
+	"oras.land/oras-go/v2/content/memory"
+	"oras.land/oras-go/v2/registry/remote"
+	"oras.land/oras-go/v2/registry/remote/auth"
+
+	"github.com/ecr-mirror/ecr-mirror/registry/registrytest"
+)
+
+// puller pulls one image.
+type puller func(ctx context.Context, r request) error
+
+// client is a row of the table.
+type client struct {
+	name, about string
+	needs       []string
+	start       func(t *testing.T) puller                         // its daemon, if it has one
+	image       func(t *testing.T, text string) registrytest.Node // what it pulls; nil: an image of two platforms
+}
+
+func clients() []client {
+	return []client{
+		{name: "docker", about: "20.10, direct", needs: []string{"root", "docker", "dockerd"}, start: dockerPuller},
+		{name: "containerd ctr", about: "1.6, hosts.toml", needs: []string{"root", "containerd", "ctr", "runc"}, start: ctrPuller},
+		{name: "containerd CRI", about: "1.6, hosts.toml, kubelet's credentials", needs: []string{"root", "containerd"}, start: criPuller},
+		{name: "podman", about: "4.3, registries.conf", needs: []string{"root", "podman"}, start: podmanPuller},
+		{name: "buildah", about: "1.28, registries.conf", needs: []string{"root", "buildah"}, start: buildahPuller},
+		{name: "skopeo", about: "1.9, registries.conf", needs: []string{"skopeo"}, start: skopeoPuller},
+		{name: "crane", about: "0.22, direct", needs: []string{"crane"}, start: cranePuller},
+		{name: "regctl", about: "0.11, direct", needs: []string{"regctl"}, start: regctlPuller},
+		{name: "oras-go", about: "2, direct", start: orasPuller},
+	}
+}
+
+// command runs a client to its end.
+func command(ctx context.Context, env []string, name string, args ...string) error {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Env = append(os.Environ(), env...)
+	cmd.WaitDelay = 5 * time.Second
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s: %w: %s", name, err, out[max(0, len(out)-600):])
+	}
+	return nil
+}
+
+// dockerConfig is a directory with a config.json that has r's credentials, which many clients read.
+func dockerConfig(r request) (dir string, err error) {
+	text := "{}"
+	if r.user != "" {
+		text = fmt.Sprintf(`{"auths": {%q: {"auth": %q}}}`, r.mirror, base64.StdEncoding.EncodeToString([]byte(r.user+":"+r.password)))
+	}
+	dir = filepath.Join(r.dir, "docker")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	return dir, os.WriteFile(filepath.Join(dir, "config.json"), []byte(text), 0o600)
+}
+
+// tell has client-config write what a client has to know, and returns the directory that stands for /. The origin speaks
+// plain HTTP, which is not for client-config to say.
+func tell(t *testing.T, r request, client string) (root string, err error) {
+	root = filepath.Join(r.dir, "root")
+	return root, command(context.Background(), nil, binary(t), "client-config", client, "--mirror", "http://"+r.mirror, "--registry", r.origin, "--install", "--root", root)
+}
+
+// edit replaces a text in a file.
+func edit(path, old, text string) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, []byte(strings.ReplaceAll(string(b), old, text)), 0o600)
+}
+
+func dockerPuller(t *testing.T) puller {
+	d := startDocker(t, "")
+	return func(ctx context.Context, r request) error {
+		config, err := dockerConfig(r)
+		if err != nil {
+			return err
+		}
+		return command(ctx, append(d.env, "DOCKER_CONFIG="+config), "docker", "pull", "-q", r.atMirror())
+	}
+}
+
+// hosts has the mirror in a certs.d, of which the origin is the server.
+func hosts(t *testing.T, r request) (certs string, err error) {
+	root, err := tell(t, r, "containerd")
+	if err != nil {
+		return "", err
+	}
+	certs = filepath.Join(root, "etc/containerd/certs.d")
+	return certs, edit(filepath.Join(certs, r.origin, "hosts.toml"), "https://"+r.origin, "http://"+r.origin)
+}
+
+func ctrPuller(t *testing.T) puller {
+	c := startContainerd(t)
+	return func(ctx context.Context, r request) error {
+		certs, err := hosts(t, r)
+		if err != nil {
+			return err
+		}
+		args := append(c.flags, "images", "pull", "--hosts-dir", certs, "--snapshotter", "native")
+		if r.user != "" {
+			args = append(args, "--user", r.user+":"+r.password)
+		}
+		return command(ctx, nil, "ctr", append(args, r.atOrigin())...)
+	}
+}
+
+func criPuller(t *testing.T) puller {
+	dir := tempDir(t)
+	certs := filepath.Join(dir, "certs.d")
+	socket := filepath.Join(dir, "sock")
+	write(t, filepath.Join(dir, "config.toml"), fmt.Sprintf(`version = 2
+root = %q
+state = %q
+[grpc]
+address = %q
+[plugins."io.containerd.grpc.v1.cri"]
+stream_server_port = "0"
+[plugins."io.containerd.grpc.v1.cri".containerd]
+snapshotter = "native"
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = %q
+conf_dir = %q
+[plugins."io.containerd.grpc.v1.cri".registry]
+config_path = %q
+`, filepath.Join(dir, "root"), filepath.Join(dir, "state"), socket, dir, dir, certs))
+	p := start(t, nil, "containerd", "--config", filepath.Join(dir, "config.toml"))
+	p.wait(t, "ready", func() bool { return criReady(t.Context(), socket) })
+	return func(ctx context.Context, r request) error {
+		now, err := hosts(t, r)
+		if err == nil {
+			err = os.CopyFS(certs, os.DirFS(now))
+		}
+		if err != nil {
+			return err
+		}
+		return criPull(ctx, socket, r.atOrigin(), r.user, r.password)
+	}
+}
+
+// registries has the mirror in a registries.conf, and credentials in an auth.json.
+func registries(t *testing.T, r request) (conf, policy, authFile string, err error) {
+	root, err := tell(t, r, "podman")
+	if err != nil {
+		return "", "", "", err
+	}
+	conf = filepath.Join(root, "etc/containers/registries.conf.d/50-ecr-mirror.conf")
+	if err := edit(conf, "[[registry]]\n", "[[registry]]\n  insecure = true\n"); err != nil {
+		return "", "", "", err
+	}
+	policy = filepath.Join(r.dir, "policy.json")
+	if err := os.WriteFile(policy, []byte(`{"default": [{"type": "insecureAcceptAnything"}]}`), 0o600); err != nil {
+		return "", "", "", err
+	}
+	dir, err := dockerConfig(r)
+	return conf, policy, filepath.Join(dir, "config.json"), err
+}
+
+func podmanPuller(t *testing.T) puller {
+	dir := tempDir(t)
+	return func(ctx context.Context, r request) error {
+		conf, policy, auth, err := registries(t, r)
+		if err != nil {
+			return err
+		}
+		return command(ctx, []string{"CONTAINERS_REGISTRIES_CONF=" + conf}, "podman", "--root", filepath.Join(dir, "root"), "--runroot", filepath.Join(dir, "run"),
+			"--tmpdir", filepath.Join(dir, "tmp"), "--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--events-backend", "file",
+			"pull", "-q", "--signature-policy", policy, "--authfile", auth, r.atOrigin())
+	}
+}
+
+func buildahPuller(t *testing.T) puller {
+	dir := tempDir(t)
+	return func(ctx context.Context, r request) error {
+		conf, policy, auth, err := registries(t, r)
+		if err != nil {
+			return err
+		}
+		return command(ctx, []string{"CONTAINERS_REGISTRIES_CONF=" + conf}, "buildah", "--root", filepath.Join(dir, "root"), "--runroot", filepath.Join(dir, "run"),
+			"--storage-driver", "vfs", "pull", "-q", "--signature-policy", policy, "--authfile", auth, r.atOrigin())
+	}
+}
+
+func skopeoPuller(t *testing.T) puller {
+	return func(ctx context.Context, r request) error {
+		conf, policy, auth, err := registries(t, r)
+		if err != nil {
+			return err
+		}
+		return command(ctx, nil, "skopeo", "--policy", policy, "--registries-conf", conf, "copy", "-q", "--src-authfile", auth,
+			"docker://"+r.atOrigin(), "dir:"+filepath.Join(r.dir, "image"))
+	}
+}
+
+func cranePuller(*testing.T) puller {
+	return func(ctx context.Context, r request) error {
+		config, err := dockerConfig(r)
+		if err != nil {
+			return err
+		}
+		return command(ctx, []string{"DOCKER_CONFIG=" + config}, "crane", "pull", "--platform=linux/amd64", "--format=oci", r.atMirror(), filepath.Join(r.dir, "image"))
+	}
+}
+
+func regctlPuller(*testing.T) puller {
+	return func(ctx context.Context, r request) error {
+		config := filepath.Join(r.dir, "regctl.json")
+		text := fmt.Sprintf(`{"hosts": {%q: {"tls": "disabled", "user": %q, "pass": %q}}}`, r.mirror, r.user, r.password)
+		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+			return err
+		}
+		return command(ctx, []string{"REGCTL_CONFIG=" + config}, "regctl", "image", "export", "--platform", "linux/amd64", r.atMirror(), filepath.Join(r.dir, "image.tar"))
+	}
+}
+
+func orasPuller(*testing.T) puller {
+	return func(ctx context.Context, r request) error {
+		repo, err := remote.NewRepository(r.mirror + "/" + r.repo)
+		if err != nil {
+			return err
+		}
+		repo.PlainHTTP = true
+		repo.Client = &auth.Client{Credential: auth.StaticCredential(r.mirror, auth.Credential{Username: r.user, Password: r.password})}
+		_, err = oras.Copy(ctx, repo, r.ref[1:], memory.New(), "", oras.DefaultCopyOptions)
+		return err
+	}
+}
