@@ -11,14 +11,20 @@ import (
 	"github.com/ecr-mirror/ecr-mirror/registry"
 )
 
+// troubleFor is how long no fill starts after the disk did not take something.
+const troubleFor = 10 * time.Second
+
 // tmpPath is a name that nothing else uses before the next start, which removes what is left there.
 func (s *Store) tmpPath() string {
-	return filepath.Join(s.opts.Path, "tmp", fmt.Sprint(s.tmp.Add(1)))
+	return filepath.Join(s.root, "tmp", fmt.Sprint(s.tmp.Add(1)))
 }
 
 // room is how many bytes the filesystem can take beyond what is booked. The caller holds mu.
 func (s *Store) room() int64 {
-	total, free := filesystem(s.opts.Path)
+	total, free, err := s.statfs(s.root)
+	if err != nil {
+		return 1 << 62 // nothing known: the limit alone counts
+	}
 	room := free - total/100*int64(s.opts.FreePercent)
 	for _, f := range s.fills {
 		room -= f.outstanding()
@@ -36,7 +42,7 @@ func (s *Store) makeRoom() {
 }
 
 // forget takes victims, which the space has dropped, out of the metadata and out of sight, and returns the files to remove
-// once mu is free: an unlink of gigabytes takes a while. The caller holds mu, so no fill of the same digest runs yet.
+// once mu is free: an unlink of gigabytes takes a while. The caller holds mu, so nothing of the same digest is written yet.
 func (s *Store) forget(victims []*item) (files []string) {
 	for _, v := range victims {
 		s.metrics.evictions.Inc()
@@ -48,8 +54,11 @@ func (s *Store) forget(victims []*item) (files []string) {
 			s.manifests.Remove(v.key.digest)
 		}
 		for _, name := range names {
-			if tmp := s.tmpPath(); os.Rename(name, tmp) == nil {
+			tmp := s.tmpPath()
+			if err := os.Rename(name, tmp); err == nil {
 				files = append(files, tmp)
+			} else if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) { // there is no tmp
+				s.log.Error("an evicted file stays until the next start", "error", err)
 			}
 		}
 	}
@@ -67,30 +76,42 @@ func (s *Store) remove(files []string) {
 	}
 }
 
-// filesystem returns the size of the filesystem that holds path, and the bytes free for this process.
-func filesystem(path string) (total, free int64) {
+// statfs returns the size of the filesystem that holds path, and the bytes free for this process.
+func statfs(path string) (total, free int64, err error) {
 	var st syscall.Statfs_t
 	if err := syscall.Statfs(path, &st); err != nil {
-		return 0, 1 << 62 // nothing known: the limit alone counts
+		return 0, 0, &os.PathError{Op: "statfs", Path: path, Err: err}
 	}
-	return int64(st.Blocks) * st.Bsize, int64(st.Bavail) * st.Bsize
+	return int64(st.Blocks) * st.Bsize, int64(st.Bavail) * st.Bsize, nil
 }
 
 var (
-	errDisk     = errors.New("write to the store")
-	errDiskFull = errors.New("the disk was full a moment ago")
+	errDisk    = errors.New("write to the store")
+	errTrouble = errors.New("the disk took nothing a moment ago")
 )
 
-// disk is what a failed write means: on a full disk, that there is no use in starting another fill soon.
-func (f *fill) disk(err error) error {
-	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-		f.s.mu.Lock()
-		f.s.fullUntil = time.Now().Add(10 * time.Second)
-		gone := f.s.forget(f.s.space.shrink(f.s.space.used - f.s.space.used/20))
-		f.s.mu.Unlock()
-		f.s.remove(gone)
-		f.s.log.Error("disk is full: content is not cached", "digest", f.digest, "error", err)
-		return fmt.Errorf("%w: %w", errUncached, registry.Errorf(registry.Unavailable, "%w", err))
+// troubled is told that the disk did not take something: content goes past the store for a while. If it is full in spite of
+// all reservations, some of what was not used for long leaves, and troubled reports true.
+func (s *Store) troubled(err error) (full bool) {
+	full = errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+	s.mu.Lock()
+	var gone []string
+	if now := time.Now(); now.After(s.troubleUntil) { // once, not for every write that fails
+		s.troubleUntil = now.Add(troubleFor)
+		if full {
+			gone = s.forget(s.space.shrink(s.space.used - s.space.used/20))
+		}
 	}
-	return err
+	s.mu.Unlock()
+	s.remove(gone)
+	return full
+}
+
+// disk is what a failed write of a fill means.
+func (f *fill) disk(err error) error {
+	if !f.s.troubled(err) {
+		return err
+	}
+	f.s.log.Error("disk is full: content is not cached", "digest", f.digest, "error", err)
+	return fmt.Errorf("%w: %w", errUncached, registry.Errorf(registry.Unavailable, "%w", err))
 }

@@ -388,7 +388,7 @@ func (s *subject) run(steps []step) error {
 // TestEvictionModel takes random steps. Open readers pin, downloads never leave, what was used longest ago leaves first, also after
 // a restart, what is booked is what is on the disk and never more than the limit, and whoever reads gets the right bytes.
 func TestEvictionModel(t *testing.T) {
-	base := t.TempDir()
+	base := memoryDir(t)
 	n := 0
 	rapid.Check(t, func(rt *rapid.T) {
 		steps := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) step {
@@ -409,6 +409,20 @@ func TestEvictionModel(t *testing.T) {
 			rt.Fatal(err)
 		}
 	})
+}
+
+// memoryDir is a directory in memory, where there is one: it takes long to make a thousand stores durable.
+func memoryDir(t *testing.T) string {
+	dir, err := os.MkdirTemp("/dev/shm", "ecr-mirror-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
 }
 
 // close ends what a failed run left.

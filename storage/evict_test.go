@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/ecr-mirror/ecr-mirror/registry"
 	"github.com/ecr-mirror/ecr-mirror/registry/mem"
@@ -96,14 +95,8 @@ func wantSound(t *testing.T, s *Store) {
 	}
 }
 
-// settle waits until no fill runs.
-func settle(s *Store) {
-	for running := 1; running > 0; time.Sleep(time.Millisecond) {
-		s.mu.Lock()
-		running = len(s.fills)
-		s.mu.Unlock()
-	}
-}
+// settle waits until nothing runs in the background. Nobody else uses the store.
+func settle(s *Store) { s.work.Wait() }
 
 // TestEvictedBetweenStatAndOpen has an object leave after somebody was told that it is here.
 func TestEvictedBetweenStatAndOpen(t *testing.T) {

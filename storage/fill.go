@@ -212,6 +212,7 @@ func (f *fill) end(ctx context.Context, err error) {
 	switch {
 	case err == nil:
 		if err = f.publish(); err != nil {
+			s.troubled(err)
 			result = "failed"
 			s.log.Error("commit", "digest", f.digest, "error", err)
 		}
@@ -278,9 +279,7 @@ func (f *fill) end(ctx context.Context, err error) {
 		close(f.ready)
 	}
 	if result == "complete" {
-		if err := s.meta.flush(); err != nil {
-			s.log.Error("commit links", "digest", f.digest, "error", err)
-		}
+		s.flush()
 	}
 }
 

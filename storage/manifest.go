@@ -168,6 +168,7 @@ func (s *Store) keep(p place, a answer) error {
 	if it == nil {
 		var err error
 		if it, err = s.writeManifest(d, a.body); err != nil {
+			s.troubled(err)
 			return err
 		}
 	}
@@ -197,12 +198,15 @@ func (s *Store) writeManifest(d digest.Digest, body []byte) (*item, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = durable.WriteFile(tmp, path, body, 0o600)
+	err = s.writeFile(tmp, path, body, 0o600)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
 		s.space.unpin(it)
 		s.space.drop(it)
+		if s.space.item(key{d, false}) == nil {
+			os.Remove(path) // it may stand there already, and nobody would know of it
+		}
 		return nil, err
 	}
 	s.space.rekey(it, key{d, false})

@@ -23,7 +23,8 @@ const recentLinks = 4096
 // wait for one another become one transaction, so many small writes cost one fsync.
 type meta struct {
 	db      *bbolt.DB
-	flushMu sync.Mutex // held by the one flush that runs
+	update  func(func(*bbolt.Tx) error) error // db.Update; tests make it fail
+	flushMu sync.Mutex                        // held by the one flush that runs
 
 	mu       sync.RWMutex
 	pending  batch // not yet given to a transaction
@@ -42,7 +43,7 @@ func openMeta(path string, wait time.Duration) (*meta, error) {
 		db.Close()
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	m := &meta{db: db, pending: newBatch(), flushing: newBatch()}
+	m := &meta{db: db, update: db.Update, pending: newBatch(), flushing: newBatch()}
 	m.recent, _ = lru.New[digest.Digest, map[place]linkRow](recentLinks) // fails only for a size below 1
 	return m, nil
 }
@@ -171,7 +172,7 @@ func (m *meta) flush() error {
 	if len(b.objects)+len(b.tags) == 0 {
 		return nil
 	}
-	err := m.db.Update(b.apply)
+	err := m.update(b.apply)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err != nil { // try again with the next flush; what was written since is newer

@@ -26,6 +26,9 @@ func TestPurge(t *testing.T) {
 			if _, err := read(t.Context(), s.Over(ns, up), o, registry.Whole); err != nil {
 				t.Fatal(err)
 			}
+			for !s.Has(ns, o) { // until it is committed
+				time.Sleep(time.Millisecond)
+			}
 		}
 		for _, ref := range [][2]string{{"app", "v1"}, {"app", "v2"}, {"app2", "v1"}} {
 			if err := s.Tags(ns).Save(ref[0], ref[1], image.Desc, time.Now()); err != nil {

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -22,7 +23,10 @@ func (s *Store) recover() error {
 	if err := os.Mkdir(filepath.Join(s.root, "tmp"), 0o700); err != nil {
 		return err
 	}
-	total, _ := filesystem(s.root)
+	total, _, err := s.statfs(s.root)
+	if err != nil {
+		return err
+	}
 	if s.opts.Size <= 0 {
 		s.opts.Size = min(50<<30, total/5)
 	}
@@ -45,7 +49,11 @@ func (s *Store) recoverObjects() ([]*item, error) {
 	var work errgroup.Group
 	work.SetLimit(runtime.GOMAXPROCS(0))
 	for _, algorithm := range algorithms() {
-		for _, digits := range shards() {
+		parts := shards()
+		if _, err := os.Stat(s.blobsDir(algorithm, "")); errors.Is(err, os.ErrNotExist) {
+			parts = []string{""} // rows alone, if any
+		}
+		for _, digits := range parts {
 			work.Go(func() error {
 				items, err := s.recoverShard(algorithm, digits)
 				mu.Lock()

@@ -214,6 +214,7 @@ func (f *fill) allocate(name string) error {
 			f.setFile(file)
 			return nil
 		}
+		s.troubled(err)
 	}
 	s.log.Warn("content is not cached", "digest", f.digest, "bytes", f.desc.Size, "error", err)
 	return fmt.Errorf("%w: %w", errUncached, err)
@@ -228,9 +229,9 @@ func (f *fill) reserve() error {
 		s.space.drop(f.item)
 		f.item = nil
 	}
-	if time.Now().Before(s.fullUntil) {
+	if time.Now().Before(s.troubleUntil) {
 		s.mu.Unlock()
-		return errDiskFull
+		return errTrouble
 	}
 	it, victims, err := s.space.reserve(key{f.digest, true}, f.desc.Size, s.room(), time.Now())
 	f.item = it

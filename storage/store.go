@@ -72,14 +72,18 @@ type Store struct {
 	tmp      atomic.Uint64  // makes temporary names unique
 	slots    slots
 	buffers  sync.Pool // of *[]byte, chunk long
-	write    func(f *os.File, p []byte, at int64) (int, error)
-	publish  func(f *os.File, path string) error
 
-	mu        sync.Mutex // guards what follows
-	closed    bool
-	space     *space
-	fills     map[digest.Digest]*fill
-	fullUntil time.Time // the disk was full: no fills before
+	// What is asked of the disk; tests make it fail.
+	write     func(f *os.File, p []byte, at int64) (int, error)
+	publish   func(f *os.File, path string) error
+	writeFile func(tmp, path string, data []byte, perm os.FileMode) error
+	statfs    func(path string) (total, free int64, err error)
+
+	mu           sync.Mutex // guards what follows
+	closed       bool
+	space        *space
+	fills        map[digest.Digest]*fill
+	troubleUntil time.Time // the disk took nothing: no fills before
 }
 
 // Open opens the store in o.Path, or creates it. It fails when the directory is not writable or another process has it.
@@ -108,7 +112,7 @@ func open(o Options) (*Store, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Store{layout: layout{o.Path}, opts: o, log: o.Logger, fills: make(map[digest.Digest]*fill),
-		write: (*os.File).WriteAt, publish: durable.Publish}
+		write: (*os.File).WriteAt, publish: durable.Publish, writeFile: durable.WriteFile, statfs: statfs}
 	s.buffers.New = func() any { b := make([]byte, chunk); return &b }
 	for _, dir := range []string{"blobs", "fills", "tmp"} {
 		if err := durable.MkdirAll(filepath.Join(o.Path, dir), 0o700); err != nil {
@@ -145,9 +149,7 @@ func (s *Store) Run(ctx context.Context) error {
 		s.makeRoom()
 		if n%60 == 0 {
 			s.saveAccess()
-			if err := s.meta.flush(); err != nil {
-				s.log.ErrorContext(ctx, "save access times", "error", err)
-			}
+			s.flush()
 		}
 	}
 }
@@ -200,10 +202,16 @@ func (s *Store) flushSoon() {
 	if s.flushing.CompareAndSwap(false, true) {
 		s.spawn(func() {
 			s.flushing.Store(false)
-			if err := s.meta.flush(); err != nil {
-				s.log.Error("write metadata", "error", err)
-			}
+			s.flush()
 		})
+	}
+}
+
+// flush makes what was put durable. What cannot be written is kept for the next time.
+func (s *Store) flush() {
+	if err := s.meta.flush(); err != nil {
+		s.troubled(err)
+		s.log.Error("write metadata", "error", err)
 	}
 }
 

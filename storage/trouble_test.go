@@ -16,7 +16,6 @@ import (
 	"github.com/ecr-mirror/ecr-mirror/registry"
 	"github.com/ecr-mirror/ecr-mirror/registry/registrytest"
 	"github.com/ecr-mirror/ecr-mirror/storage"
-	"github.com/ecr-mirror/ecr-mirror/storage/durable"
 )
 
 func busy(class registry.Class, after time.Duration) error {
@@ -282,40 +281,5 @@ func TestWriteFails(t *testing.T) {
 				s.Close()
 			})
 		})
-	}
-}
-
-// TestPublishFails shows that a commit that fails, before or after the file has its name, leaves nothing that is not booked,
-// while its readers have what they asked for.
-func TestPublishFails(t *testing.T) {
-	const size = 3 << 20
-	for _, after := range []bool{false, true} {
-		up, _, o, body := upstream(t, size)
-		dir := t.TempDir()
-		s := openStore(t, storage.Options{Path: dir})
-		r := s.Over("m", up)
-		failed := false
-		s.SetPublish(func(f *os.File, path string) error {
-			if failed {
-				return durable.Publish(f, path)
-			}
-			failed = true
-			if after {
-				if err := durable.Publish(f, path); err != nil {
-					return err
-				}
-			}
-			return &os.PathError{Op: "sync", Path: path, Err: syscall.EIO}
-		})
-		wantBytes(t, r, o, registry.Whole, body)
-		for counters(t, s)["ecr_mirror_cache_used_bytes"] != 0 {
-			time.Sleep(time.Millisecond)
-		}
-		if n := diskUse(t, dir); n != 0 || s.Has("m", o) {
-			t.Errorf("after %v: %d bytes on the disk that are not booked; has: %v", after, n, s.Has("m", o))
-		}
-		up.Forget()
-		wantBytes(t, r, o, registry.Whole, body)
-		wantOnce(t, up, size)
 	}
 }

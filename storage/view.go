@@ -120,12 +120,17 @@ func (v *view) openBlob(ctx context.Context, o registry.Object, r registry.Range
 		}
 		s.mu.Lock()
 		f, started := s.fills[o.Digest], false
-		here := s.space.item(key{o.Digest, false}) != nil
+		it := s.space.item(key{o.Digest, false})
+		here := it != nil
 		if _, ok := s.meta.link(p, o.Digest); ok && f == nil && here { // its fill ended just now
 			s.mu.Unlock()
 			continue
 		}
 		if f == nil && !here {
+			if time.Now().Before(s.troubleUntil) {
+				s.mu.Unlock()
+				return v.openPast(ctx, o, r)
+			}
 			var err error
 			if f, err = s.startFill(ctx, v, o, r); err != nil {
 				s.mu.Unlock()
@@ -143,6 +148,7 @@ func (v *view) openBlob(ctx context.Context, o registry.Object, r registry.Range
 			desc.Digest, allowed = o.Digest, true
 		}
 		if f == nil {
+			desc.Size = it.size // whatever upstream says: these bytes were verified
 			s.meta.putLink(p, desc)
 			s.flushSoon()
 			continue
@@ -173,7 +179,7 @@ func (v *view) openBlob(ctx context.Context, o registry.Object, r registry.Range
 		}
 		return c, err
 	}
-	return nil, registry.Errorf(registry.Unavailable, "open %v: overtaken too often", o)
+	return v.openPast(ctx, o, r) // overtaken too often
 }
 
 // openLocal opens a complete object. Without an error and without content, it is not there.
