@@ -28,7 +28,7 @@ type CheckOptions struct {
 	Progress func(done, total int64)
 }
 
-// Problem is something that should not be so, and that no crash explains.
+// Problem is something that should not be so.
 type Problem struct {
 	Kind     ProblemKind   `json:"kind"`
 	Path     string        `json:"path"`             // in the store's directory
@@ -47,7 +47,7 @@ const (
 	BadFill    ProblemKind = "fill"       // an interrupted download that cannot be continued
 	BadIndex   ProblemKind = "index"      // meta.db is damaged: without it content is linked anew by one question upstream
 	BadRow     ProblemKind = "row"        // a row of meta.db makes no sense
-	Missing    ProblemKind = "missing"    // meta.db knows an object that is not there
+	Missing    ProblemKind = "missing"    // meta.db knows an object that is not there: lost, or being evicted when the process was killed
 	Dangling   ProblemKind = "dangling"   // somebody may read an object that is not there
 )
 
