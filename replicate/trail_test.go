@@ -3,6 +3,7 @@ package replicate_test
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -143,6 +144,34 @@ func TestSweepKnowsEchoes(t *testing.T) {
 	s.Trail = nil
 	if p, err = s.Plan(t.Context(), time.Time{}, nil); err != nil || len(p.Differences) != 1 {
 		t.Errorf("without a trail: %+v, %v", p, err)
+	}
+}
+
+// What was written is known before it is, and after a restart: the process may be killed between the write and its answer.
+func TestTrailIsDurable(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "queue.db")
+	for _, applied := range []bool{false, true} {
+		r := newRing(openQueue(t, path), "a", "b")
+		x, y := registrytest.Image(1, 10), registrytest.Image(2, 10)
+		registrytest.Push(t, r.at["a"], "app", "v1", x)
+		hook := registrytest.FailNth("put-manifest", 0, errors.New("killed"))
+		if r.to["b"].Before = hook; applied {
+			r.to["b"].Before, r.to["b"].After = nil, hook
+		}
+		if _, err := r.c.Tag(t.Context(), r.image("a", "b", "app", nil), "v1"); err == nil {
+			t.Fatal("not killed")
+		}
+		r.to["b"].Before, r.to["b"].After = nil, nil
+		must(t, r.q.Close())
+		r.q = openQueue(t, path)
+		registrytest.Push(t, r.at["a"], "app", "v1", y)
+		if err := r.tag(t, "b", "a", "v1"); applied != errors.Is(err, replicate.ErrEcho) {
+			t.Errorf("applied %v: %v", applied, err)
+		}
+		must(t, r.tag(t, "a", "b", "v1"))
+		names(t, r.at["b"], "app", "v1", y)
+		names(t, r.at["a"], "app", "v1", y)
+		must(t, r.q.Close())
 	}
 }
 
