@@ -85,7 +85,7 @@ func (p *place) examine(ctx context.Context, queue *replicate.Queue, ref imageRe
 	if r.Err != nil {
 		e.Error = r.Err.Error()
 	}
-	for _, parts := range [][]presence.Part{r.Platforms, r.Referrers} {
+	for _, parts := range [][]presence.Part{r.Platforms, r.Referrers, r.Tags} {
 		for _, part := range parts {
 			if !part.Present {
 				e.Missing = append(e.Missing, (part.Name + "@" + part.Digest.String()))

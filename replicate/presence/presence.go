@@ -4,7 +4,8 @@
 // # Limitations
 //
 // A manifest that the destination has is taken to be complete below: registries accept it only after what it refers to.
-// Signatures and attestations that are tags of their own (sha256-….sig) are images of their own here.
+// What is about a referrer (a signature of a signature) is not looked for. Of a source that does not permit to list referrers
+// none are expected.
 package presence
 
 import (
@@ -57,7 +58,7 @@ type Check struct {
 // Part is a manifest below or about the image.
 type Part struct {
 	Digest  digest.Digest
-	Name    string // the platform, as os/architecture/variant, or a referrer's artifact type; "" when the registry does not say
+	Name    string // the platform, as os/architecture/variant, a referrer's artifact type, or a tag; "" when the registry does not say
 	Present bool   // at the destination
 }
 
@@ -67,15 +68,13 @@ type Report struct {
 	Digest     digest.Digest // what the reference names at the source; "" when that could not be asked
 	Have       digest.Digest // what it names at the destination; "" when nothing
 	Platforms  []Part        // of an index
-	Referrers  []Part
-	PushedAt   time.Time // at the source; zero when unknown
-	PullableAt time.Time // when the image arrived at the destination; zero when unknown or not there
-	Bytes      int64     // of the image's blobs; 0 when unknown
-	Err        error     // why the state is Unknown
+	Referrers  []Part        // of the image, and of those of an index
+	Tags       []Part        // that are about these images, as cosign's signatures are
+	PushedAt   time.Time     // at the source; zero when unknown
+	PullableAt time.Time     // when the image arrived at the destination; zero when unknown or not there
+	Bytes      int64         // of the image's blobs; 0 when unknown
+	Err        error         // why the state is Unknown
 }
-
-// maxReferrers bounds how many referrers of one image are looked at.
-const maxReferrers = 1000
 
 // Tag looks for what a tag names at the source.
 func (c *Check) Tag(ctx context.Context, repo, tag string) Report {
@@ -146,17 +145,17 @@ func (c *Check) parts(ctx context.Context, r *Report, repo string, tagged bool) 
 		}
 		r.Platforms = append(r.Platforms, p)
 	}
-	for ref, err := range c.Source.Referrers(ctx, repo, r.Digest, "") {
-		if partial { // those of an index that cannot be there are not expected there
-			break
+	subjects := make([]digest.Digest, 0, 1+len(chosen))
+	if !partial { // what is about an index that cannot be there is not expected there
+		subjects = append(subjects, r.Digest)
+	}
+	for _, m := range chosen {
+		if rules.Attests(m) == "" {
+			subjects = append(subjects, m.Digest)
 		}
-		if err != nil {
-			return fmt.Errorf("source: %w", err)
-		}
-		if len(r.Referrers) == maxReferrers {
-			return registry.Errorf(registry.Invalid, "more than %d referrers", maxReferrers)
-		}
-		r.Referrers = append(r.Referrers, Part{Digest: ref.Digest, Name: ref.ArtifactType})
+	}
+	if err := c.about(ctx, r, repo, subjects); err != nil {
+		return err
 	}
 	root := []Part{{Digest: r.Digest}}
 	if err := c.look(ctx, c.repo(repo), root, r.Platforms, r.Referrers); err != nil {
@@ -164,7 +163,7 @@ func (c *Check) parts(ctx context.Context, r *Report, repo string, tagged bool) 
 	}
 	below := 0
 	complete := true
-	for _, parts := range [][]Part{r.Platforms, r.Referrers} {
+	for _, parts := range [][]Part{r.Platforms, r.Referrers, r.Tags} {
 		for _, p := range parts {
 			if p.Present {
 				below++

@@ -33,7 +33,7 @@ func (broken) Missing(context.Context, string, []registry.Object) ([]registry.Ob
 
 func short(r presence.Report) string {
 	s := fmt.Sprint(r.State)
-	for _, parts := range [][]presence.Part{r.Platforms, r.Referrers} {
+	for _, parts := range [][]presence.Part{r.Platforms, r.Referrers, r.Tags} {
 		s += ";"
 		for _, p := range parts {
 			if p.Present {
@@ -51,6 +51,7 @@ func TestCheck(t *testing.T) {
 	index := registrytest.Index(one, two)
 	other := registrytest.Image(3, 100)
 	signature := registrytest.Referrer(index.Desc, "application/signature", []byte("ok"))
+	cosign := "sha256-" + one.Desc.Digest.Encoded() + ".sig"
 	type setup func(t *testing.T, src, dst *mem.Registry)
 	push := func(r *mem.Registry, t *testing.T, tag string, n registrytest.Node) {
 		registrytest.Push(t, r, "app", tag, n)
@@ -59,27 +60,44 @@ func TestCheck(t *testing.T) {
 		setup setup
 		want  string
 	}{
-		"nothing anywhere":       {nil, "gone;;"},
-		"only there, not source": {func(t *testing.T, _, dst *mem.Registry) { push(dst, t, "v1", one) }, "gone;;"},
-		"missing":                {func(t *testing.T, src, _ *mem.Registry) { push(src, t, "v1", index) }, "absent; -linux/amd64 -linux/arm64;"},
+		"nothing anywhere":       {nil, "gone;;;"},
+		"only there, not source": {func(t *testing.T, _, dst *mem.Registry) { push(dst, t, "v1", one) }, "gone;;;"},
+		"missing":                {func(t *testing.T, src, _ *mem.Registry) { push(src, t, "v1", index) }, "absent; -linux/amd64 -linux/arm64;;"},
 		"complete": {func(t *testing.T, src, dst *mem.Registry) { push(src, t, "v1", index); push(dst, t, "v1", index) },
-			"ready; linux/amd64 linux/arm64;"},
+			"ready; linux/amd64 linux/arm64;;"},
 		"one platform so far": {func(t *testing.T, src, dst *mem.Registry) { push(src, t, "v1", index); push(dst, t, "", two) },
-			"behind; -linux/amd64 linux/arm64;"},
-		"tag missing": {func(t *testing.T, src, dst *mem.Registry) { push(src, t, "v1", one); push(dst, t, "", one) }, "behind;;"},
+			"behind; -linux/amd64 linux/arm64;;"},
+		"tag missing": {func(t *testing.T, src, dst *mem.Registry) { push(src, t, "v1", one); push(dst, t, "", one) }, "behind;;;"},
 		"another image": {func(t *testing.T, src, dst *mem.Registry) { push(src, t, "v1", one); push(dst, t, "v1", other) },
-			"behind;;"},
+			"behind;;;"},
 		"referrer missing": {func(t *testing.T, src, dst *mem.Registry) {
 			push(src, t, "v1", index)
 			push(src, t, "", signature)
 			push(dst, t, "v1", index)
-		}, "incomplete; linux/amd64 linux/arm64; -application/signature"},
+		}, "incomplete; linux/amd64 linux/arm64; -application/signature;"},
 		"referrer there": {func(t *testing.T, src, dst *mem.Registry) {
 			for _, r := range []*mem.Registry{src, dst} {
 				push(r, t, "v1", one)
 				push(r, t, "", registrytest.Referrer(one.Desc, "application/signature", []byte("ok")))
 			}
-		}, "ready;; application/signature"},
+		}, "ready;; application/signature;"},
+		"signature of a platform missing": {func(t *testing.T, src, dst *mem.Registry) {
+			for _, r := range []*mem.Registry{src, dst} {
+				push(r, t, "v1", index)
+			}
+			push(src, t, "", registrytest.Referrer(two.Desc, "application/signature", []byte("ok")))
+		}, "incomplete; linux/amd64 linux/arm64; -application/signature;"},
+		"cosign's tag missing": {func(t *testing.T, src, dst *mem.Registry) {
+			push(src, t, "v1", one)
+			push(dst, t, "v1", one)
+			push(src, t, cosign, other)
+		}, "incomplete;;; -" + cosign},
+		"cosign's tag there": {func(t *testing.T, src, dst *mem.Registry) {
+			for _, r := range []*mem.Registry{src, dst} {
+				push(r, t, "v1", one)
+				push(r, t, cosign, other)
+			}
+		}, "ready;;; " + cosign},
 	} {
 		t.Run(name, func(t *testing.T) {
 			src, dst := mem.New(), mem.New()
@@ -125,19 +143,19 @@ func TestChosenPlatforms(t *testing.T) {
 	registrytest.Push(t, src, "app", "", registrytest.Referrer(index.Desc, "application/signature", []byte("ok")))
 	c := presence.Check{Source: src, Destination: dst, Platforms: rules.Platforms{{OS: "linux", Architecture: "arm64"}}}
 	state := func() string { return short(c.Tag(t.Context(), "app", "v1")) }
-	if got := state(); got != "absent; -linux/arm64;" {
+	if got := state(); got != "absent; -linux/arm64;;" {
 		t.Errorf("nothing there: %s", got)
 	}
 	registrytest.Push(t, dst, "app", "", one)
-	if got := state(); got != "absent; -linux/arm64;" {
+	if got := state(); got != "absent; -linux/arm64;;" {
 		t.Errorf("the other platform is there: %s", got)
 	}
 	registrytest.Push(t, dst, "app", "", two)
-	if got := state(); got != "partial; linux/arm64;" {
+	if got := state(); got != "partial; linux/arm64;;" {
 		t.Errorf("the chosen platform is there: %s", got)
 	}
 	registrytest.Push(t, dst, "app", "v1", index) // somebody else's copy
-	if got := state(); got != "ready; linux/arm64;" {
+	if got := state(); got != "ready; linux/arm64;;" {
 		t.Errorf("all is there: %s", got)
 	}
 }
