@@ -24,7 +24,7 @@ account's administrator may act in another only as the policies there say. Once 
 everything is, and the credentials of each account.`,
 		Args: cobra.NoArgs,
 	}
-	o := emulatorOptions{strict: true}
+	o := emulatorOptions{strict: true, layerName: "localhost"} // clients that follow a redirect to another name leave their credentials
 	var anybody, quotas bool
 	f := cmd.Flags()
 	f.StringVar(&o.listen, "listen", "127.0.0.1:0", "address of the control API and of SQS")
@@ -66,6 +66,7 @@ type emulatorOptions struct {
 	decisions          func(iam.Request, iam.Verdict)
 	rates              map[string]float64
 	replicationDelay   time.Duration
+	layerName          string
 	events             ecrtest.EventQuality
 }
 
@@ -97,7 +98,7 @@ func startEmulator(o emulatorOptions) (_ *ecrtest.Emulator, at emulated, err err
 	if err != nil {
 		return nil, at, err
 	}
-	listen := ecrtest.Listen{Control: o.listen, Registries: map[string]string{}}
+	listen := ecrtest.Listen{Control: o.listen, LayerName: o.layerName, Registries: map[string]string{}}
 	for _, text := range o.registries {
 		place, addr, _ := strings.Cut(text, "=")
 		account, region, ok := strings.Cut(place, "/")

@@ -13,7 +13,7 @@ const account = "111122223333"
 
 // emulator is an `ecr-mirror emulator` with a source and a destination region.
 type emulator struct {
-	env                 []string // credentials, for the AWS CLI and the mirror
+	env                 []string // credentials of the source's account, for the mirror
 	Endpoint            string
 	Registries          []struct{ Account, Region, Host, Name string }
 	Queues              []struct{ Name, URL string }
@@ -25,13 +25,20 @@ type emulator struct {
 // ecr is one emulated registry.
 type ecr struct {
 	*emulator
+	env                []string // credentials of its account
 	region, host, name string
 }
 
-// startEmulator subscribes the queues to the source's events.
+// startEmulator subscribes the queues to the source's events. Source and destination are of one account.
 func startEmulator(t *testing.T, queues ...string) *emulator {
 	t.Helper()
-	args := []string{"emulator", "--listen", "127.0.0.1:0", "--registry", account + "/us-west-2", "--registry", account + "/eu-central-1"}
+	return startEmulatorOf(t, account+"/us-west-2", account+"/eu-central-1", queues...)
+}
+
+// startEmulatorOf is startEmulator with the places of source and destination, as ACCOUNT/REGION.
+func startEmulatorOf(t *testing.T, source, destination string, queues ...string) *emulator {
+	t.Helper()
+	args := []string{"emulator", "--listen", "127.0.0.1:0", "--replication-delay", "0s", "--registry", source, "--registry", destination}
 	for _, q := range queues {
 		args = append(args, "--queue", account+"/us-west-2/"+q)
 	}
@@ -44,12 +51,18 @@ func startEmulator(t *testing.T, queues ...string) *emulator {
 	if len(e.Registries) != 2 || len(e.Queues) != len(queues) {
 		t.Fatalf("emulator printed %q, want two registries and %d queues", p.stdout.String(), len(queues))
 	}
-	e.env = []string{"AWS_ACCESS_KEY_ID=" + e.AccessKeyID[account], "AWS_SECRET_ACCESS_KEY=" + e.SecretAccessKey[account],
-		"AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null", "AWS_EC2_METADATA_DISABLED=true", "AWS_PAGER="}
 	for i, to := range []*ecr{&e.source, &e.destination} {
-		*to = ecr{&e, e.Registries[i].Region, e.Registries[i].Host, e.Registries[i].Name}
+		r := e.Registries[i]
+		*to = ecr{&e, e.of(r.Account), r.Region, r.Host, r.Name}
 	}
+	e.env = e.source.env
 	return &e
+}
+
+// of is the environment of an account's administrator.
+func (e *emulator) of(account string) []string {
+	return []string{"AWS_ACCESS_KEY_ID=" + e.AccessKeyID[account], "AWS_SECRET_ACCESS_KEY=" + e.SecretAccessKey[account],
+		"AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null", "AWS_EC2_METADATA_DISABLED=true", "AWS_PAGER="}
 }
 
 func (r ecr) aws(t *testing.T, args ...string) string {

@@ -18,6 +18,7 @@ import (
 type Listen struct {
 	Control    string            // control API and SQS
 	Layers     string            // layer host
+	LayerName  string            // what layer URLs call it instead of its address: a name of its own, as S3 has, which clients do not send credentials to
 	Registries map[string]string // a registry's host name at AWS, as Registry.Host gives it: its own listener, for docker
 }
 
@@ -26,6 +27,7 @@ type listening struct {
 	servers    []*http.Server
 	control    string
 	layers     string
+	layerName  string
 	registries map[place]string
 }
 
@@ -36,7 +38,7 @@ func (e *Emulator) Start(l Listen) error {
 	if e.listening != nil {
 		return errors.New("emulator: started already")
 	}
-	ls := &listening{registries: map[place]string{}}
+	ls := &listening{registries: map[place]string{}, layerName: l.LayerName}
 	start := func() (err error) {
 		if ls.control, err = e.listen(ls, l.Control, e.Handler()); err != nil {
 			return err
@@ -122,7 +124,14 @@ func (e *Emulator) Close() error {
 func (e *Emulator) ControlURL() string { return e.url(func(l *listening) string { return l.control }) }
 
 // LayerURL is the base URL of the layer host; "" before Start.
-func (e *Emulator) LayerURL() string { return e.url(func(l *listening) string { return l.layers }) }
+func (e *Emulator) LayerURL() string {
+	return e.url(func(l *listening) string {
+		if _, port, err := net.SplitHostPort(l.layers); err == nil && l.layerName != "" {
+			return net.JoinHostPort(l.layerName, port)
+		}
+		return l.layers
+	})
+}
 
 func (e *Emulator) url(of func(*listening) string) string {
 	e.mu.Lock()
