@@ -26,11 +26,12 @@ func TestRepositorySettingsAndRates(t *testing.T) {
     endpoint: $endpoint
     rates: {putImage: 4}
     repositories: {tagMutability: IMMUTABLE, scanOnPush: true, tags: {owner: mirror}}
-  replication: {sweep: 1m}
 `)
 	img := registrytest.Image(1, 100)
 	r.seed("team/app", "v1", img)
-	r.eventually("the image at the destination", func() bool { return r.replicated("team/app", "v1", img) })
+	if code, printed := r.sync(t.Context(), r.config(true), false); code != 0 || !r.replicated("team/app", "v1", img) {
+		t.Fatalf("sync: exit code %d\n%s", code, printed)
+	}
 	if want := fmt.Sprintf("ecr_mirror_ecr_rate{account=%q,call=%q,region=%q} 4\n", demoDestinationAccount, "PutImage", demoDestinationRegion); !strings.Contains(r.metrics(), want) {
 		t.Errorf("no metric %s", want)
 	}
