@@ -20,7 +20,7 @@ import (
 )
 
 // TestParallelRanges reads a cold blob as a client that fetches in parallel does, the tail first, while the head does not come:
-// nobody waits for bytes that are not theirs, and each byte is asked for once.
+// the tail does not wait for it, and each byte is asked for once.
 func TestParallelRanges(t *testing.T) {
 	t.Parallel()
 	const part, parts = 700_000, 20
@@ -51,7 +51,7 @@ func TestParallelRanges(t *testing.T) {
 			if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, body[i*part:(i+1)*part]) {
 				t.Errorf("part %d: %v", i, err)
 			}
-			if i == 2 && !open { // the second and the tail have to wait for the first
+			if i == parts-2 && !open { // the last has to wait for the digest
 				close(rest)
 			}
 		}
