@@ -72,6 +72,7 @@ type Copier struct {
 	Parallel int // uploads at a time for one image: 3
 
 	claims claims
+	mounts mounts
 }
 
 // Content makes the manifest d, all below it, and what is about it exist at the destination. ErrGone: the source has no such
@@ -230,6 +231,9 @@ func (t *transfer) missing(ctx context.Context, objects []registry.Object) (miss
 }
 
 func (t *transfer) putBlob(ctx context.Context, o registry.Object) error {
+	if t.mount(ctx, o) {
+		return nil
+	}
 	from := o
 	from.Repo = t.im.Repo
 	return t.atDestination(ctx, func() error {
@@ -253,9 +257,28 @@ func (t *transfer) putManifest(ctx context.Context, tag string, have digest.Dige
 	if err := t.im.Destination.Trail.note(ctx, t.im.Repo, t.repo, tag, m.desc.Digest, have); err != nil {
 		return err
 	}
-	return t.atDestination(ctx, func() error {
+	err := t.atDestination(ctx, func() error {
 		return t.im.Destination.Writer.PutManifest(ctx, t.repo, tag, m.desc, m.body)
 	})
+	if err == nil {
+		t.c.mounts.note(t.im.Destination.Name, t.repo, m.blobs)
+	}
+	return err
+}
+
+// mount has the destination take the blob from another repository of its own, where it is known to be. It is an attempt:
+// without it, or when it fails, the blob is sent.
+func (t *transfer) mount(ctx context.Context, o registry.Object) bool {
+	from := t.c.mounts.from(t.im.Destination.Name, t.repo, o.Digest, time.Now())
+	if from == "" {
+		return false
+	}
+	ok, err := t.im.Destination.Writer.Mount(ctx, o, from)
+	t.progress(0)
+	if !ok && err == nil {
+		t.c.mounts.decline(t.im.Destination.Name, o.Digest, time.Now())
+	}
+	return ok && err == nil
 }
 
 // atDestination does op. If it fails for want of the repository, that is created and op done once more.

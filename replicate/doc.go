@@ -18,7 +18,8 @@
 // A job that kills the process each time it runs is tried for ever. What is about an image (company.go) is found by asking
 // the source for the referrers of the image and of those that an index holds, and for four tags of each; other conventions
 // are copied as images of their own. A sweep takes the receipt's word for the chosen platforms of an index, and their images
-// are not deleted with it. Blobs are never mounted from another repository. A sweep forgets when
+// are not deleted with it. Blobs are mounted from
+// repositories to which this process copied them. A sweep forgets when
 // it ran last when the process ends: the next one compares everything. Receipts, and so the knowledge of what has expired,
 // belong to one queue file.
 package replicate

@@ -20,8 +20,9 @@ const (
 
 // manifest is one manifest, byte-exact.
 type manifest struct {
-	desc registry.Descriptor
-	body []byte
+	desc  registry.Descriptor
+	body  []byte
+	blobs []digest.Digest
 }
 
 // tree is what of an image the destination lacks, in the order in which it is sent: blobs, then levels bottom-up. The
@@ -129,5 +130,9 @@ func (t *transfer) readManifest(ctx context.Context, d digest.Digest) (manifest,
 	if err != nil {
 		return manifest{}, registry.Links{}, atSource(err)
 	}
-	return manifest{registry.Descriptor{MediaType: links.MediaType, Digest: d, Size: int64(len(body))}, body}, links, nil
+	m := manifest{desc: registry.Descriptor{MediaType: links.MediaType, Digest: d, Size: int64(len(body))}, body: body}
+	for _, b := range links.Blobs {
+		m.blobs = append(m.blobs, b.Digest)
+	}
+	return m, links, nil
 }

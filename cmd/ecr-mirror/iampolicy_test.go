@@ -72,6 +72,11 @@ func TestPrintedPoliciesSuffice(t *testing.T) {
 			t.Parallel()
 			rec := &decisions{}
 			r := newRigWith(t, emulatorOptions{strict: true, decisions: rec.note}, "- source: {registry: $source, endpoint: $endpoint}\n")
+			for _, account := range []string{demoSourceAccount, demoDestinationAccount} { // the setting that counts is the caller's account's
+				_, err := awsecr.NewFromConfig(r.emu.Config(account, demoDestinationRegion)).PutAccountSetting(t.Context(),
+					&awsecr.PutAccountSettingInput{Name: aws.String("BLOB_MOUNTING"), Value: aws.String("ENABLED")})
+				must(t, err)
+			}
 			const queue = "arn:aws:sqs:" + demoSourceRegion + ":" + demoSourceAccount + ":pushes"
 			q := sqs.NewFromConfig(r.emu.Config(demoSourceAccount, demoSourceRegion))
 			_, err := q.CreateQueue(t.Context(), &sqs.CreateQueueInput{QueueName: aws.String("pushes"), Attributes: map[string]string{"KmsMasterKeyId": queueKey}})
@@ -82,10 +87,10 @@ admin: 127.0.0.1:0
 cache: {path: %s, size: 1GiB}
 mirrors:
 - source: {%sregistry: %s, endpoint: %q}
-  destination: {registry: %s, endpoint: %q, repositories: {encryption: KMS, kmsKey: %q, tags: {a: b}}}
+  destination: {registry: "http://%s", type: ecr, account: %q, region: %s, endpoint: %q, repositories: {encryption: KMS, kmsKey: %q, tags: {a: b}}}
   events: {sqs: %q%s}
   replication: {rules: [{repositories: ["team/**"]}]%s}
-`, t.TempDir(), tc.source, demoSourceHost, r.emu.ControlURL(), demoDestinationHost, r.emu.ControlURL(), key, r.emu.QueueURL(demoSourceAccount, demoSourceRegion, "pushes"), tc.events, tc.replication)
+`, t.TempDir(), tc.source, demoSourceHost, r.emu.ControlURL(), r.emu.RegistryHost(demoDestinationAccount, demoDestinationRegion), demoDestinationAccount, demoDestinationRegion, r.emu.ControlURL(), key, r.emu.QueueURL(demoSourceAccount, demoSourceRegion, "pushes"), tc.events, tc.replication)
 			cfg, err := config.Parse("test.yaml", []byte(yaml), os.LookupEnv)
 			must(t, err)
 			printed, err := policies(cfg, policyOptions{eventRule: "ecr-mirror", queueKey: queueKey})

@@ -11,8 +11,8 @@ import (
 	"github.com/ecr-mirror/ecr-mirror/registry/ecr/iam"
 )
 
-// What the mirror calls. ListImageReferrers is authorized by ecr:BatchGetImage (Amazon ECR User Guide, "Actions"), and nobody needs
-// ecr:GetAuthorizationToken: the mirror speaks to the control API alone.
+// What the mirror calls. ListImageReferrers is authorized by ecr:BatchGetImage (Amazon ECR User Guide, "Actions"), and only mounts
+// need ecr:GetAuthorizationToken: for all else the mirror speaks to the control API.
 func readActions() iam.Strings {
 	return iam.Strings{"ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:ListImages"}
 }
@@ -22,6 +22,11 @@ func compareActions() iam.Strings { return iam.Strings{"ecr:DescribeImages"} }
 
 func writeActions() iam.Strings {
 	return iam.Strings{"ecr:CompleteLayerUpload", "ecr:CreateRepository", "ecr:InitiateLayerUpload", "ecr:PutImage", "ecr:UploadLayerPart"}
+}
+
+// mountActions are of no repository. Without them, layers are sent instead of mounted.
+func mountActions() iam.Strings {
+	return iam.Strings{"ecr:GetAccountSetting", "ecr:GetAuthorizationToken"}
 }
 
 // grant is a policy and where it belongs.
@@ -98,6 +103,9 @@ func (g *grants) mirror(m *config.Mirror) error {
 		g.registry(t.Registry, "ListRepositories", iam.Strings{"ecr:DescribeRepositories"}, "*")
 		names := t.Rules.Names()
 		g.registry(t.Registry, "Write", writeActions(), names...)
+		if t.Registry.IsECR() {
+			g.add("identity", g.caller(t.Registry), iam.Statement{Sid: "Mount", Action: mountActions(), Resource: iam.Strings{"*"}})
+		}
 		if len(t.Registry.Repositories.Tags) > 0 {
 			g.registry(t.Registry, "TagRepositories", iam.Strings{"ecr:TagResource"}, names...)
 		}

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ecr"
 
 	"github.com/ecr-mirror/ecr-mirror/registry"
@@ -187,5 +188,37 @@ func TestChosenPlatforms(t *testing.T) {
 	answer, err := a.wait(t.Context(), "team/app:v1", 10*time.Second)
 	if err != nil || len(answer.Images) != 1 || answer.Images[0].State != "partial" || len(answer.Images[0].Missing) != 0 {
 		t.Errorf("ready: %v, %+v", err, answer)
+	}
+}
+
+// Where the destination's account allows it, a layer that it has in one repository is mounted to the next.
+func TestMountsAtTheDestination(t *testing.T) {
+	t.Parallel()
+	r := newRigOf(t, fmt.Sprintf(`
+- source:      {registry: $source, endpoint: $endpoint}
+  destination: {registry: $front, type: ecr, account: %q, region: %s, endpoint: $endpoint}
+  events: {sqs: $queue}
+`, demoDestinationAccount, demoDestinationRegion))
+	// The setting is the caller's account's, and a rig's credentials are those of the source.
+	for _, account := range []string{demoSourceAccount, demoDestinationAccount} {
+		_, err := ecr.NewFromConfig(r.emu.Config(account, demoDestinationRegion)).PutAccountSetting(t.Context(),
+			&ecr.PutAccountSettingInput{Name: aws.String("BLOB_MOUNTING"), Value: aws.String("ENABLED")})
+		must(t, err)
+	}
+	img := registrytest.Image(1, 1<<20, 1<<20)
+	for _, repo := range []string{"one", "two"} {
+		must(t, r.source.CreateRepository(repo))
+		registrytest.Push(t, r.push, repo, "v1", img)
+		r.eventually(repo+" at the destination", func() bool { return r.replicated(repo, "v1", img) })
+		r.eventually("an idle queue", func() bool { return r.app.queue.Pending().Waiting() == 0 })
+	}
+	uploads := 0
+	for _, c := range r.emu.Calls() {
+		if strings.HasPrefix(c, demoDestinationRegion+" "+demoDestinationAccount+" CompleteLayerUpload") {
+			uploads++
+		}
+	}
+	if uploads != len(img.Blobs) {
+		t.Errorf("%d uploads, want %d: each blob once", uploads, len(img.Blobs))
 	}
 }

@@ -64,7 +64,7 @@ func newRigWith(t testing.TB, o emulatorOptions, mirrors string) *rig {
 	if err := d.connect(at); err != nil {
 		t.Fatal(err)
 	}
-	mirrors = strings.NewReplacer("$source", demoSourceHost, "$destination", demoDestinationHost, "$endpoint", at.Endpoint,
+	mirrors = strings.NewReplacer("$source", demoSourceHost, "$destination", demoDestinationHost, "$endpoint", at.Endpoint, "$front", "http://"+emu.RegistryHost(demoDestinationAccount, demoDestinationRegion),
 		"$queue", at.Queues[0]["url"]).Replace(mirrors)
 	yaml := fmt.Sprintf(`
 listen: 127.0.0.1:0

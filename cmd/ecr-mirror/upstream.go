@@ -32,8 +32,12 @@ func newUpstream(ctx context.Context, c config.Registry, base *aws.Config, limit
 	if !c.IsECR() {
 		return remote.New(remote.Options{Registry: c.Registry, Insecure: c.Insecure, NS: c.NS, Username: c.Username, PasswordFile: c.PasswordFile})
 	}
+	front := ""
+	if c.PlainHTTP() {
+		front = "http://" + c.Host()
+	}
 	return ecr.New(ctx, ecr.Options{
-		Host: c.Host(), Account: c.Account, Region: c.Region, Endpoint: c.Endpoint,
+		Host: c.Host(), Front: front, Account: c.Account, Region: c.Region, Endpoint: c.Endpoint,
 		RoleARN: c.RoleARN, Profile: c.Profile, AWS: base, Limits: limits, Logger: log,
 		Settings: ecr.RepositorySettings{TagMutability: c.Repositories.TagMutability, ScanOnPush: c.Repositories.ScanOnPush,
 			Encryption: c.Repositories.Encryption, KMSKey: c.Repositories.KMSKey, Tags: c.Repositories.Tags},

@@ -1,7 +1,7 @@
 // Package ecr is one Amazon ECR private registry (an account in a region) through its control API: pulls are BatchGetImage
 // and GetDownloadUrlForLayer, pushes are UploadLayerPart and PutImage, as in AWS's own
-// amazon-ecr-containerd-resolver. So there is no 12-hour token, no dkr.ecr host to reach, a broken upload goes on where it
-// stopped, and every failure has a name. What ECR does differently from other registries is in quirks.go, each with its
+// amazon-ecr-containerd-resolver. So there is no 12-hour token, no dkr.ecr host to reach but for mounts, a broken upload goes
+// on where it stopped, and every failure has a name. What ECR does differently from other registries is in quirks.go, each with its
 // source; the meaning of its errors is the table in errors.go.
 //
 // Nothing is retried here but what only this package can retry: an upload part, whose bytes are in hand, and a layer URL
@@ -12,11 +12,12 @@
 // blob is Denied while Open works.
 //
 // Limitations: a blob that was just uploaded can be opened only once a manifest refers to it (ECR's rule; Stat sees it at
-// once). Empty blobs cannot be stored (ECR's rule). Mount never mounts: it is reported as declined. Archived images are
-// NotFound. ECR does not say how large a manifest is when it lists images: Catalog.Images leaves Descriptor.Size 0.
+// once). Empty blobs cannot be stored (ECR's rule). The setting BLOB_MOUNTING is that of the caller's own account, whichever
+// Account is. Archived images are NotFound. ECR does not say how large a manifest is when it lists images: Catalog.Images leaves Descriptor.Size 0.
 package ecr
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/http"
@@ -40,6 +41,8 @@ type Options struct {
 	Account string // default: Host's; "" for any other host: the caller's own account
 	Region  string // default: Host's; required for any other host
 
+	// Front is the base URL of the registry's V2 front, which mounts go to; default: https://Host.
+	Front    string
 	Endpoint string // URL of the control API: a VPC endpoint or an emulator; it overrides Host's FIPS and dual-stack marks
 	RoleARN  string // a role to assume with the credentials found
 	Profile  string // of the shared AWS configuration
@@ -79,6 +82,8 @@ type Registry struct {
 	set    RepositorySettings
 	log    *slog.Logger
 
+	front     string // of mounts
+	mounts    mounts
 	urls      *urlCache
 	flight    singleflight.Group
 	manifests *manifestCache
@@ -108,7 +113,7 @@ func New(ctx context.Context, o Options) (*Registry, error) {
 	r := &Registry{
 		host: o.Host, account: o.Account, region: o.Region, aws: cfg, creds: &renewer{cache: cache},
 		limits: o.Limits, layers: o.HTTPClient, stall: o.StallTimeout, limit: o.CallTimeout,
-		set: o.Settings, log: o.Logger, urls: newURLCache(), manifests: newManifestCache(),
+		set: o.Settings, log: o.Logger, front: cmp.Or(o.Front, "https://"+o.Host), urls: newURLCache(), manifests: newManifestCache(),
 	}
 	if r.limits == nil {
 		r.limits = NewLimits()

@@ -39,6 +39,8 @@ const (
 	listReferrers      = "ListImageReferrers"
 	describeRepos      = "DescribeRepositories"
 	describeImages     = "DescribeImages"
+	getAccountSetting  = "GetAccountSetting"
+	getToken           = "GetAuthorizationToken"
 	getLifecyclePolicy = "GetLifecyclePolicy"
 	otherRate          = 10
 )

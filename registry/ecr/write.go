@@ -100,12 +100,6 @@ func (r *Registry) have(ctx context.Context, repo string, digests []digest.Diges
 	return there, nil
 }
 
-// Mount implements registry.Writer: it always declines. The control API has no mount; ECR mounts only through its V2 plane,
-// in one region, with the account setting BLOB_MOUNTING (User Guide, "Blob mounting").
-func (r *Registry) Mount(ctx context.Context, _ registry.Object, _ string) (bool, error) {
-	return false, ctx.Err()
-}
-
 // PutManifest implements registry.Writer with one PutImage. What ECR's strict schema refuses is Invalid; so is a manifest
 // whose blobs or children are not there yet.
 func (r *Registry) PutManifest(ctx context.Context, repo, tag string, d registry.Descriptor, body []byte) error {
