@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -73,35 +74,70 @@ func (d docker) pullAndRun(t *testing.T, ref string) string {
 
 // containerd is a private containerd with ctr. Its namespace is private as well: runc keeps its state under /run by
 // namespace, whatever containerd's own directory is.
-type containerd struct{ flags []string }
+type containerd struct {
+	ctr    string
+	flags  []string
+	socket string
+	certs  string // the directory that its CRI looks for hosts.toml in
+}
 
-func startContainerd(t *testing.T) containerd {
+func startContainerd(t *testing.T) containerd { return startContainerdOf(t, "", 0) }
+
+// startContainerdOf starts containerd and ctr with a suffix to their names, -2 for 2.x: Debian's have none, and are 1.6. There
+// is no network for the containers of its CRI. One of 2.x may fetch layers in chunks of so many bytes at once.
+func startContainerdOf(t *testing.T, suffix string, chunk int) containerd {
 	t.Helper()
-	need(t, "root", "containerd", "ctr", "runc")
+	need(t, "root", "containerd"+suffix, "ctr"+suffix, "runc")
 	dir := tempDir(t)
-	socket := filepath.Join(dir, "sock")
-	c := containerd{[]string{"-a", socket, "-n", filepath.Base(dir)}}
+	c := containerd{"ctr" + suffix, nil, filepath.Join(dir, "sock"), filepath.Join(dir, "certs.d")}
+	c.flags = []string{"-a", c.socket, "-n", filepath.Base(dir)}
+	cri := fmt.Sprintf(`version = 2
+[plugins."io.containerd.grpc.v1.cri"]
+stream_server_port = "0"
+[plugins."io.containerd.grpc.v1.cri".containerd]
+snapshotter = "native"
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = %q
+conf_dir = %[1]q
+[plugins."io.containerd.grpc.v1.cri".registry]
+config_path = %[2]q
+`, dir, c.certs)
+	if suffix == "-2" {
+		cri = fmt.Sprintf(`version = 3
+[plugins."io.containerd.cri.v1.images"]
+snapshotter = "native"
+[plugins."io.containerd.cri.v1.images".registry]
+config_path = %q
+[plugins."io.containerd.cri.v1.runtime".cni]
+bin_dirs = [%q]
+conf_dir = %[2]q
+[plugins."io.containerd.grpc.v1.cri"]
+stream_server_port = "0"
+[plugins."io.containerd.transfer.v1.local"]
+concurrent_layer_fetch_buffer = %[3]d
+max_concurrent_downloads = 3
+[[plugins."io.containerd.transfer.v1.local".unpack_config]]
+platform = "linux/amd64"
+snapshotter = "native"
+`, c.certs, dir, chunk)
+	}
 	config := filepath.Join(dir, "config.toml")
-	write(t, config, fmt.Sprintf(`version = 2
-root = %q
-state = %q
-disabled_plugins = ["io.containerd.grpc.v1.cri"]
-[grpc]
-address = %q
-`, filepath.Join(dir, "root"), filepath.Join(dir, "state"), socket))
-	p := start(t, nil, "containerd", "--config", config)
+	top := fmt.Sprintf("root = %q\nstate = %q\n", filepath.Join(dir, "root"), filepath.Join(dir, "state"))
+	version, plugins, _ := strings.Cut(cri, "\n")
+	write(t, config, version+"\n"+top+fmt.Sprintf("[grpc]\naddress = %q\n", c.socket)+plugins)
+	p := start(t, nil, "containerd"+suffix, "--config", config)
 	p.wait(t, "ready", func() bool { _, err := c.try(t, "version"); return err == nil })
 	return c
 }
 
 func (c containerd) run(t *testing.T, args ...string) string {
 	t.Helper()
-	return run(t, nil, "ctr", slices.Concat(c.flags, args)...)
+	return run(t, nil, c.ctr, slices.Concat(c.flags, args)...)
 }
 
 func (c containerd) try(t *testing.T, args ...string) (string, error) {
 	t.Helper()
-	return try(t, nil, "ctr", slices.Concat(c.flags, args)...)
+	return try(t, nil, c.ctr, slices.Concat(c.flags, args)...)
 }
 
 func write(t *testing.T, path, text string) {

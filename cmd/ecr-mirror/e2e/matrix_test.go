@@ -101,9 +101,6 @@ func (c client) cell(t *testing.T, s situation, registry string, pull puller) st
 	t.Helper()
 	repo := strings.NewReplacer(" ", "-", ",", "", ".", "-", "(", "", ")", "").Replace(strings.ToLower(c.name + "/" + s.name))
 	n := multiArch(t, repo, 3<<20)
-	if c.image != nil {
-		n = c.image(t, repo)
-	}
 	push(t, registry, repo, "1", n)
 	var g gate
 	if s.kill {
@@ -123,7 +120,7 @@ func (c client) cell(t *testing.T, s situation, registry string, pull puller) st
 		}
 		users := filepath.Join(r.dir, "users")
 		write(t, users, "alice:"+string(hash)+"\n")
-		auth = "{htpasswd: " + users + "}"
+		auth = fmt.Sprintf("{htpasswd: %q}", users)
 	}
 	if s.have {
 		r.user, r.password = "alice", "wonderland"
@@ -161,6 +158,9 @@ func (c client) cell(t *testing.T, s situation, registry string, pull puller) st
 	}
 	err := <-done
 	t.Logf("%s: %v, %d blobs from the origin", s.name, err, origin.blobs.Load())
+	if asked := strings.Contains(m.stderr.String(), "status=206"); s.name == situations[0].name && asked != c.ranges {
+		t.Errorf("asks for parts: %v, want %v", asked, c.ranges)
+	}
 	switch {
 	case ctx.Err() != nil:
 		return didWait

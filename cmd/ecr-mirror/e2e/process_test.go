@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -152,15 +154,27 @@ func try(t *testing.T, env []string, name string, args ...string) (string, error
 	return string(out), err
 }
 
-// freeAddr returns a loopback address that was free a moment ago.
+// nextPort is where freeAddr looks on: below the ports that the kernel gives to connections and listeners that ask for any
+// (net.ipv4.ip_local_port_range, 32768 and up), one of which would else take it before its daemon listens.
+var nextPort = sync.OnceValue(func() *atomic.Int64 {
+	var n atomic.Int64
+	n.Store(15000 + rand.Int64N(10000))
+	return &n
+})
+
+// freeAddr returns a loopback address that nobody listens on, and that no other test gets.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", nextPort().Add(1)))
+		if err != nil {
+			continue
+		}
+		_ = l.Close() // nobody dialled it
+		return l.Addr().String()
 	}
-	defer func() { _ = l.Close() }() // nobody dialled it
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 // tempDir is a directory with a short name, for the sockets in it: their paths have at most 107 bytes. What a daemon left

@@ -15,8 +15,6 @@ import (
 	"oras.land/oras-go/v2/content/memory"
 	"oras.land/oras-go/v2/registry/remote"
 	"oras.land/oras-go/v2/registry/remote/auth"
-
-	"github.com/ecr-mirror/ecr-mirror/registry/registrytest"
 )
 
 // puller pulls one image.
@@ -26,15 +24,18 @@ type puller func(ctx context.Context, r request) error
 type client struct {
 	name, about string
 	needs       []string
-	start       func(t *testing.T) puller                         // its daemon, if it has one
-	image       func(t *testing.T, text string) registrytest.Node // what it pulls; nil: an image of two platforms
+	start       func(t *testing.T) puller // its daemon, if it has one
+	ranges      bool                      // it asks for layers in parts
 }
 
 func clients() []client {
 	return []client{
 		{name: "docker", about: "20.10, direct", needs: []string{"root", "docker", "dockerd"}, start: dockerPuller},
-		{name: "containerd ctr", about: "1.6, hosts.toml", needs: []string{"root", "containerd", "ctr", "runc"}, start: ctrPuller},
-		{name: "containerd CRI", about: "1.6, hosts.toml, kubelet's credentials", needs: []string{"root", "containerd"}, start: criPuller},
+		{name: "containerd 1.6 ctr", about: "1.6.20, hosts.toml", start: ctrPuller("")},
+		{name: "containerd 1.6 CRI", about: "1.6.20, hosts.toml, kubelet's credentials", start: criPuller("", 0)},
+		{name: "containerd 2 ctr", about: "2.3.4, hosts.toml", start: ctrPuller("-2")},
+		{name: "containerd 2 CRI", about: "2.3.4, hosts.toml, kubelet's credentials", start: criPuller("-2", 0)},
+		{name: "containerd 2 CRI, chunks", about: "2.3.4, hosts.toml, concurrent_layer_fetch_buffer", start: criPuller("-2", 1<<20), ranges: true},
 		{name: "podman", about: "4.3, registries.conf", needs: []string{"root", "podman"}, start: podmanPuller},
 		{name: "buildah", about: "1.28, registries.conf", needs: []string{"root", "buildah"}, start: buildahPuller},
 		{name: "skopeo", about: "1.9, registries.conf", needs: []string{"skopeo"}, start: skopeoPuller},
@@ -106,51 +107,39 @@ func hosts(t *testing.T, r request) (certs string, err error) {
 	return certs, edit(filepath.Join(certs, r.origin, "hosts.toml"), "https://"+r.origin, "http://"+r.origin)
 }
 
-func ctrPuller(t *testing.T) puller {
-	c := startContainerd(t)
-	return func(ctx context.Context, r request) error {
-		certs, err := hosts(t, r)
-		if err != nil {
-			return err
+// ctrPuller pulls with the ctr of a containerd: of 1.6 into the native snapshotter.
+func ctrPuller(suffix string) func(*testing.T) puller {
+	return func(t *testing.T) puller {
+		c := startContainerdOf(t, suffix, 0)
+		return func(ctx context.Context, r request) error {
+			certs, err := hosts(t, r)
+			if err != nil {
+				return err
+			}
+			args := append(c.flags, "images", "pull", "--hosts-dir", certs, "--snapshotter", "native")
+			if r.user != "" {
+				args = append(args, "--user", r.user+":"+r.password)
+			}
+			return command(ctx, nil, c.ctr, append(args, r.atOrigin())...)
 		}
-		args := append(c.flags, "images", "pull", "--hosts-dir", certs, "--snapshotter", "native")
-		if r.user != "" {
-			args = append(args, "--user", r.user+":"+r.password)
-		}
-		return command(ctx, nil, "ctr", append(args, r.atOrigin())...)
 	}
 }
 
-func criPuller(t *testing.T) puller {
-	dir := tempDir(t)
-	certs := filepath.Join(dir, "certs.d")
-	socket := filepath.Join(dir, "sock")
-	write(t, filepath.Join(dir, "config.toml"), fmt.Sprintf(`version = 2
-root = %q
-state = %q
-[grpc]
-address = %q
-[plugins."io.containerd.grpc.v1.cri"]
-stream_server_port = "0"
-[plugins."io.containerd.grpc.v1.cri".containerd]
-snapshotter = "native"
-[plugins."io.containerd.grpc.v1.cri".cni]
-bin_dir = %q
-conf_dir = %q
-[plugins."io.containerd.grpc.v1.cri".registry]
-config_path = %q
-`, filepath.Join(dir, "root"), filepath.Join(dir, "state"), socket, dir, dir, certs))
-	p := start(t, nil, "containerd", "--config", filepath.Join(dir, "config.toml"))
-	p.wait(t, "ready", func() bool { return criReady(t.Context(), socket) })
-	return func(ctx context.Context, r request) error {
-		now, err := hosts(t, r)
-		if err == nil {
-			err = os.CopyFS(certs, os.DirFS(now))
+// criPuller pulls as kubelet does: with credentials that name no server.
+func criPuller(suffix string, chunk int) func(*testing.T) puller {
+	return func(t *testing.T) puller {
+		c := startContainerdOf(t, suffix, chunk)
+		eventually(t, "CRI answers", func() bool { return criReady(t.Context(), c.socket) })
+		return func(ctx context.Context, r request) error {
+			now, err := hosts(t, r)
+			if err == nil {
+				err = os.CopyFS(c.certs, os.DirFS(now))
+			}
+			if err != nil {
+				return err
+			}
+			return criPull(ctx, c.socket, r.atOrigin(), r.user, r.password)
 		}
-		if err != nil {
-			return err
-		}
-		return criPull(ctx, socket, r.atOrigin(), r.user, r.password)
 	}
 }
 
