@@ -39,6 +39,7 @@ func clients() []client {
 		{name: "podman", about: "4.3, registries.conf", needs: []string{"root", "podman"}, start: podmanPuller},
 		{name: "buildah", about: "1.28, registries.conf", needs: []string{"root", "buildah"}, start: buildahPuller},
 		{name: "skopeo", about: "1.9, registries.conf", needs: []string{"skopeo"}, start: skopeoPuller},
+		{name: "buildkit", about: "0.25, buildkitd.toml", needs: []string{"root", "buildkitd", "buildctl", "runc"}, start: buildkitPuller},
 		{name: "crane", about: "0.22, direct", needs: []string{"crane"}, start: cranePuller},
 		{name: "regctl", about: "0.11, direct", needs: []string{"regctl"}, start: regctlPuller},
 		{name: "oras-go", about: "2, direct", start: orasPuller},
@@ -194,6 +195,50 @@ func skopeoPuller(t *testing.T) puller {
 		}
 		return command(ctx, nil, "skopeo", "--policy", policy, "--registries-conf", conf, "copy", "-q", "--src-authfile", auth,
 			"docker://"+r.atOrigin(), "dir:"+filepath.Join(r.dir, "image"))
+	}
+}
+
+// buildkitPuller builds FROM the image. A buildkitd reads its configuration once, so every pull has its own.
+func buildkitPuller(t *testing.T) puller {
+	return func(ctx context.Context, r request) error {
+		root, err := tell(t, r, "buildkit")
+		if err != nil {
+			return err
+		}
+		config := filepath.Join(root, "etc/buildkit/buildkitd.toml")
+		if err := edit(config, "  mirrors = ", "  http = true\n  mirrors = "); err != nil { // of the origin
+			return err
+		}
+		docker, err := dockerConfig(r)
+		if err != nil {
+			return err
+		}
+		dir, err := os.MkdirTemp("", "e2e-")
+		if err != nil {
+			return err
+		}
+		defer func() { _ = os.RemoveAll(dir) }() // what a killed build left mounted goes with the machine
+		if err := os.WriteFile(filepath.Join(r.dir, "Dockerfile"), []byte("FROM "+r.atOrigin()+"\n"), 0o600); err != nil {
+			return err
+		}
+		ctx, cancel := context.WithCancel(ctx)
+		addr := "unix://" + filepath.Join(dir, "sock")
+		daemon := make(chan error, 1)
+		go func() {
+			daemon <- command(ctx, nil, "buildkitd", "--config", config, "--root", filepath.Join(dir, "root"), "--addr", addr,
+				"--containerd-worker=false", "--oci-worker-snapshotter=native", "--oci-worker-net=host")
+		}()
+		defer func() { cancel(); <-daemon }()
+		for command(ctx, nil, "buildctl", "--addr", addr, "debug", "workers") != nil {
+			select {
+			case err := <-daemon:
+				daemon <- err
+				return fmt.Errorf("buildkitd: %w", err)
+			case <-time.After(50 * time.Millisecond):
+			}
+		}
+		return command(ctx, []string{"DOCKER_CONFIG=" + docker}, "buildctl", "--addr", addr, "build", "--progress=plain", "--frontend=dockerfile.v0",
+			"--local=context="+r.dir, "--local=dockerfile="+r.dir, "--output=type=oci,dest="+filepath.Join(r.dir, "image.tar"))
 	}
 }
 
