@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
@@ -41,7 +42,7 @@ func (b *terminalBar) show(p progress) {
 		b.bar = progressbar.NewOptions(p.Jobs, progressbar.OptionSetWriter(b.w), progressbar.OptionShowCount(), progressbar.OptionSetPredictTime(true),
 			progressbar.OptionFullWidth(), progressbar.OptionSetRenderBlankState(true))
 	}
-	b.bar.Describe(p.bytes())
+	b.bar.Describe(strings.TrimPrefix(p.note(), ", "))
 	_ = b.bar.Set(p.Done + p.Failed) // what cannot be drawn is not missed
 }
 
@@ -52,8 +53,12 @@ func (b *terminalBar) end(p progress) {
 	}
 }
 
-func (p progress) bytes() string {
-	s := size(p.BytesDone) + " of " + size(p.Bytes)
+// note is what the count of jobs does not say: bytes, where the source tells them beforehand, and failures.
+func (p progress) note() string {
+	s := ""
+	if p.Bytes > 0 {
+		s = ", " + size(p.BytesDone) + " of " + size(p.Bytes)
+	}
 	if p.Failed > 0 {
 		s += fmt.Sprintf(", %d failed", p.Failed)
 	}
@@ -89,7 +94,11 @@ func (b *plainBar) line(p progress, now time.Time) {
 		each := now.Sub(b.began) / time.Duration(done)
 		left = fmt.Sprintf(", about %v left", (each * time.Duration(p.Jobs-done)).Round(time.Second))
 	}
-	fmt.Fprintf(b.w, "%d of %d jobs, %s%s\n", p.Done, p.Jobs, p.bytes(), left)
+	fmt.Fprintf(b.w, "%d of %d jobs%s%s\n", p.Done, p.Jobs, p.note(), left)
 }
 
-func (b *plainBar) end(p progress) { b.line(p, b.now()) }
+func (b *plainBar) end(p progress) {
+	if p.Jobs > 0 {
+		b.line(p, b.now())
+	}
+}

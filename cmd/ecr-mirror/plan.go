@@ -190,7 +190,10 @@ func (s *planSummary) String() string {
 	if len(parts) == 0 {
 		parts = []string{"nothing to do"}
 	}
-	text := fmt.Sprintf("%s to %s: %d images compared: %s; %d jobs, %s", s.Mirror, s.Destination, s.Images, strings.Join(parts, ", "), s.Jobs, size(s.Bytes))
+	text := fmt.Sprintf("%s to %s: %d images compared: %s; %d jobs", s.Mirror, s.Destination, s.Images, strings.Join(parts, ", "), s.Jobs)
+	if s.Bytes > 0 {
+		text += ", " + size(s.Bytes)
+	}
 	for _, repo := range slices.Sorted(maps.Keys(s.Problems)) {
 		text += fmt.Sprintf("\n  %s: not compared: %s", repo, oneLine(s.Problems[repo]))
 	}

@@ -87,6 +87,11 @@ func TestPlanAndSync(t *testing.T) {
 			if got, _ := r.planned(cfg, false); cmp.Diff([]string{"expired app:v1"}, got) != "" {
 				t.Errorf("after the destination's lifecycle: %v", got)
 			}
+			a := newAsker(cfg, r.aws)
+			if e := r.ask(a, "app:v1"); e.State != stateExpired {
+				t.Errorf("status: %+v", e)
+			}
+			must(t, a.close())
 			if code, _ := r.sync(t.Context(), cfg, false); code != 0 || r.replicated("app", "v1", first) {
 				t.Errorf("what has expired was brought back, or exit code %d", code)
 			}
