@@ -30,6 +30,8 @@ const MaxSize = 256 << 10
 var (
 	// ErrIgnored is an event of ECR that is known to change no image: a scan, a failed push, native replication.
 	ErrIgnored error = &reason{"ignored"}
+	// ErrUnwanted is of an image that nobody wants to hear of. Decode does not know; Handle says so.
+	ErrUnwanted error = &reason{"unwanted"}
 	// ErrUnknown is well-formed but nothing that this package knows.
 	ErrUnknown error = &reason{"unknown"}
 	// ErrForeign is of a registry that is not the one this is set up for. Decode does not know; Handle says so.

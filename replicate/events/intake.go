@@ -13,7 +13,8 @@ import (
 )
 
 // Handle makes the changes of one message durable; the message is acknowledged only after it returned nil. It must be
-// idempotent. An error that is ErrForeign says that all that could be done is done, and the message is a dead letter.
+// idempotent. An error that is ErrForeign or ErrUnwanted says that all that could be done is done, and the message is a dead
+// letter, or nothing.
 type Handle func(ctx context.Context, changes []registry.Change) error
 
 // DeadLetter keeps a message that did not become a change, and why: ErrUnknown, ErrMalformed or ErrForeign, wrapped. The
@@ -35,7 +36,7 @@ func newIntake(from string, handle Handle, deadLetter DeadLetter, log *slog.Logg
 	return &intake{handle: handle, deadLetter: deadLetter, log: log,
 		messages: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "ecr_mirror_event_messages_total", ConstLabels: labels,
-			Help: "Messages received, by outcome: handled, ignored, unknown, malformed, foreign, failed (left with the sender).",
+			Help: "Messages received, by outcome: handled, ignored, unwanted, unknown, malformed, foreign, failed (left with the sender).",
 		}, []string{"outcome"}),
 		age: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "ecr_mirror_event_age_seconds", ConstLabels: labels,
@@ -68,7 +69,7 @@ func (in *intake) do(ctx context.Context, body []byte) (outcome string, err erro
 			in.age.Observe(max(0, time.Since(c.At).Seconds()))
 		}
 		return "handled", nil
-	case errors.Is(reason, ErrIgnored):
+	case errors.Is(reason, ErrIgnored), errors.Is(reason, ErrUnwanted):
 		in.log.DebugContext(ctx, "event ignored", "why", reason)
 	case in.deadLetter != nil:
 		if err := in.deadLetter(ctx, body, reason); err != nil {
@@ -89,6 +90,10 @@ func deliver(ctx context.Context, body []byte, handle Handle) (changes []registr
 	switch err := handle(ctx, changes); {
 	case errors.Is(err, ErrForeign):
 		reason = errors.Join(reason, err)
+	case errors.Is(err, ErrUnwanted):
+		if reason == nil { // else the message is a dead letter for that
+			reason = err
+		}
 	case err != nil:
 		return nil, nil, fmt.Errorf("handle: %w", err)
 	}
@@ -98,7 +103,7 @@ func deliver(ctx context.Context, body []byte, handle Handle) (changes []registr
 // Retry has handle take a dead letter again: the configuration, or this program, may have learnt to. nil: the letter can go.
 func Retry(ctx context.Context, body []byte, handle Handle) error {
 	_, reason, err := deliver(ctx, body, handle)
-	if err == nil && !errors.Is(reason, ErrIgnored) {
+	if err == nil && !errors.Is(reason, ErrIgnored) && !errors.Is(reason, ErrUnwanted) {
 		err = reason
 	}
 	return err

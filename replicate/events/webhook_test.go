@@ -140,6 +140,9 @@ func TestWebhookOutcomes(t *testing.T) {
 			if c[0].Registry == "registry.example.com:5000" {
 				return fmt.Errorf("not mine: %w", events.ErrForeign)
 			}
+			if fail == nil && c[0].Op == registry.Delete {
+				return fmt.Errorf("deletes: %w", events.ErrUnwanted)
+			}
 			handled = append(handled, c...)
 			return fail
 		},
@@ -157,6 +160,7 @@ func TestWebhookOutcomes(t *testing.T) {
 		{"push", sample(t, "push"), nil, http.StatusAccepted},
 		{"again", sample(t, "push"), nil, http.StatusAccepted},
 		{"not written down", sample(t, "push"), errors.New("disk full"), http.StatusServiceUnavailable},
+		{"unwanted", sample(t, "delete"), nil, http.StatusAccepted},
 		{"ignored", sample(t, "scan"), nil, http.StatusAccepted},
 		{"ignored on a full disk", sample(t, "scan"), errors.New("disk full"), http.StatusAccepted},
 		{"malformed", []byte("{"), nil, http.StatusAccepted},
@@ -178,7 +182,7 @@ func TestWebhookOutcomes(t *testing.T) {
 	if want := fmt.Sprint(events.MaxSize+1) + " "; !strings.HasPrefix(dead[4], want) {
 		t.Errorf("too large: %s", dead[4])
 	}
-	want := map[string]float64{"handled": 2, "failed": 2, "ignored": 2, "malformed": 3, "unknown": 1, "foreign": 1}
+	want := map[string]float64{"handled": 2, "failed": 2, "ignored": 2, "unwanted": 1, "malformed": 3, "unknown": 1, "foreign": 1}
 	if d := cmp.Diff(want, gathered(t, h.Collectors(), "ecr_mirror_event_messages_total")); d != "" {
 		t.Errorf("counters (-want +got):\n%s", d)
 	}
@@ -188,7 +192,7 @@ func TestWebhookOutcomes(t *testing.T) {
 func TestPartlyBad(t *testing.T) {
 	handled, dead := 0, 0
 	h := webhook(t, events.WebhookOptions{
-		Handle:     func(_ context.Context, c []registry.Change) error { handled += len(c); return nil },
+		Handle:     func(_ context.Context, c []registry.Change) error { handled += len(c); return events.ErrUnwanted },
 		DeadLetter: func(context.Context, []byte, error) error { dead++; return nil }})
 	if w := post(h, "X-Api-Key", secret, sample(t, "notification-partly-bad")); w.Code != http.StatusAccepted || handled != 1 || dead != 1 {
 		t.Errorf("%d, %d handled, %d dead", w.Code, handled, dead)
