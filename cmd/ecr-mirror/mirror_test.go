@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/ecr-mirror/ecr-mirror/config"
 	"github.com/ecr-mirror/ecr-mirror/registry/ecr/ecrtest"
 	"github.com/ecr-mirror/ecr-mirror/registry/registrytest"
 )
@@ -254,18 +255,30 @@ func TestUnknownNames(t *testing.T) {
 	}
 }
 
-func TestSameRegistry(t *testing.T) {
+func TestEventIsOfTheSource(t *testing.T) {
 	const host = "111122223333.dkr.ecr.us-west-2.amazonaws.com"
-	for other, want := range map[string]bool{
-		host:                                    true,
-		"111122223333.dkr-ecr.us-west-2.on.aws": true,
-		"111122223333.dkr.ecr-fips.us-west-2.amazonaws.com": true,
-		"111122223333.dkr.ecr.us-east-1.amazonaws.com":      false,
-		"444455556666.dkr.ecr.us-west-2.amazonaws.com":      false,
-		"registry.example.com":                              false,
-	} {
-		if got := sameRegistry(host, other); got != want {
-			t.Errorf("%s: got %v", other, got)
+	sources := map[string]config.Registry{
+		"its own host":     {Registry: host, Account: "111122223333", Region: "us-west-2"},
+		"a FIPS host":      {Registry: "111122223333.dkr.ecr-fips.us-west-2.amazonaws.com", Account: "111122223333", Region: "us-west-2"},
+		"an emulator":      {Registry: "http://127.0.0.1:5010", Type: "ecr", Account: "111122223333", Region: "us-west-2"},
+		"the caller's own": {Registry: "http://127.0.0.1:5010", Type: "ecr", Region: "us-west-2"},
+	}
+	for name, source := range sources {
+		for other, want := range map[string]bool{
+			host:                                    true,
+			"111122223333.dkr-ecr.us-west-2.on.aws": true,
+			"111122223333.dkr.ecr-fips.us-west-2.amazonaws.com": true,
+			"111122223333.dkr.ecr.us-east-1.amazonaws.com":      false,
+			"444455556666.dkr.ecr.us-west-2.amazonaws.com":      source.Account == "",
+			"registry.example.com":                              false,
+		} {
+			if got := isOf(other, source); got != want {
+				t.Errorf("%s: %s: got %v", name, other, got)
+			}
 		}
+	}
+	plain := config.Registry{Registry: "https://registry.example.com:5000"}
+	if !isOf("registry.example.com:5000", plain) || isOf(host, plain) || isOf("registry.example.com", plain) {
+		t.Error("a registry that is not ECR is its host")
 	}
 }

@@ -98,57 +98,6 @@ func (w *wiring) replicate(c *config.Mirror, source registry.Reader) {
 	}
 }
 
-// listenTo connects the sources of events.
-func (w *wiring) listenTo(ctx context.Context, m *mirror.Mirror, c *config.Mirror) error {
-	// It returns when the jobs are on disk, for then an event is acknowledged.
-	handle := func(ctx context.Context, changes []registry.Change) error {
-		jobs, foreign := w.changed(m, c.Source.Host(), changes)
-		if err := w.queue.Put(ctx, jobs...); err != nil {
-			return err
-		}
-		if err := w.queue.PutDeletions(ctx, w.deletions(c.Source.Host(), changes)...); err != nil {
-			return err
-		}
-		return foreign
-	}
-	w.taker = handle
-	if c.Events.SQS != "" {
-		client, err := newQueue(ctx, c.Events.SQS, c.Source, w.aws)
-		if err != nil {
-			return err
-		}
-		o := events.Options{Client: client, QueueURL: c.Events.SQS, Logger: w.log, Handle: handle, DeadLetter: w.dead}
-		if c.Events.Shared {
-			o.Shared = &events.Shared{Stalled: func() int { return w.queue.Stalled(w.name) }}
-			o.Handle = func(ctx context.Context, changes []registry.Change) error {
-				jobs, foreign := w.changed(m, c.Source.Host(), changes)
-				if err := w.lend(ctx, jobs); err != nil {
-					return err
-				}
-				return foreign
-			}
-		}
-		q := events.NewSQS(o)
-		w.metrics.MustRegister(q.Collectors()...)
-		w.event = &part{"events of " + w.name, q.Run}
-	}
-	if hook := c.Events.Webhook; hook != nil {
-		h, err := events.NewWebhook(events.WebhookOptions{Name: hook.Path, TokenFile: hook.TokenFile, Logger: w.log, Handle: handle, DeadLetter: w.dead})
-		if err != nil {
-			return err
-		}
-		w.metrics.MustRegister(h.Collectors()...)
-		w.hooks = map[string]http.Handler{hook.Path: h}
-	}
-	return nil
-}
-
-// dead keeps a message that cannot become a job.
-func (w *wiring) dead(ctx context.Context, body []byte, reason error) error {
-	w.log.Warn("an event is a dead letter", "mirror", w.name, "why", reason)
-	return w.queue.PutLetter(ctx, w.name, body, reason)
-}
-
 // missed writes the jobs down before the manifest is served: no later pull may report it again.
 func (w *wiring) missed(m mirror.Miss) error {
 	var jobs []replicate.Job
@@ -162,46 +111,4 @@ func (w *wiring) missed(m mirror.Miss) error {
 		w.log.Error("a missed image is not replicated yet", "mirror", w.name, "repository", m.Repo, "tag", m.Tag, "error", err)
 	}
 	return err
-}
-
-// lend returns when the jobs are done, or given up: until then the shared queue keeps them, for any replica.
-func (w *wiring) lend(ctx context.Context, jobs []replicate.Job) error {
-	var keys []replicate.Key
-	for i := range jobs {
-		jobs[i].Lent = true
-		keys = append(keys, jobs[i].Key)
-	}
-	if err := w.queue.Put(ctx, jobs...); err != nil {
-		return err
-	}
-	return w.queue.Settle(ctx, keys...)
-}
-
-// changed has the tags that moved at the source asked for anew, and returns the jobs. An event is a hint: what it says is
-// never believed, only looked into. That of another registry is ErrForeign.
-func (w *wiring) changed(m *mirror.Mirror, source string, changes []registry.Change) (jobs []replicate.Job, foreign error) {
-	for _, c := range changes {
-		if !sameRegistry(c.Registry, source) {
-			foreign = fmt.Errorf("registry %s, repository %s: %w", c.Registry, c.Repo, events.ErrForeign)
-			continue
-		}
-		m.Invalidate(c.Repo, c.Tag)
-		for _, p := range w.places {
-			if j, ok := replicate.FromChange(w.name, p.name, c); ok && p.wants(&j) {
-				jobs = append(jobs, j)
-			}
-		}
-	}
-	return jobs, foreign
-}
-
-// sameRegistry reports whether two hosts name one registry: an ECR registry has several (dual-stack, FIPS), and events name
-// it by account and region.
-func sameRegistry(a, b string) bool {
-	ha, okA := ecr.ParseHost(a)
-	hb, okB := ecr.ParseHost(b)
-	if okA && okB {
-		return ha.Account == hb.Account && ha.Region == hb.Region
-	}
-	return a == b
 }
