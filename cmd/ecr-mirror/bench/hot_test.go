@@ -150,8 +150,8 @@ func hotManifest(t testing.TB, c conditions) {
 		})
 		f := perUnit(t, c.rounds, peers, func(p *peer) (float64, error) {
 			calls := c.calls
-			if p.name == dist { // some 40 times as long
-				calls = max(1, calls/20)
+			if p.name == dist { // some 80 times as long
+				calls = max(1, calls/50)
 			}
 			var g errgroup.Group
 			for range clients {

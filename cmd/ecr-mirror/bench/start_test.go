@@ -3,10 +3,13 @@ package bench
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -48,7 +51,8 @@ func start(t testing.TB, c conditions) {
 	c.table.add(row{what, "s", figures{ours: median(ready), "find": median(listed)}, "find", 2})
 }
 
-// populate writes objects of one byte under cache, with their rows in meta.db.
+// populate writes objects of one byte under cache, with their rows in meta.db. Many are links to one file, ext4 allows 65,000:
+// files of their own take minutes to write and to remove, and who lists them finds their inodes in memory all the same.
 func populate(cache string, objects int) error {
 	db, err := bbolt.Open(filepath.Join(cache, "meta.db"), 0o600, &bbolt.Options{Timeout: 5 * time.Second, NoSync: true})
 	if err != nil {
@@ -60,24 +64,35 @@ func populate(cache string, objects int) error {
 			return err
 		}
 	}
-	now := time.Now().UnixNano()
-	for done := 0; done < objects; {
+	const year = uint64(53 * 365 * 24 * time.Hour) // 2022, in nanoseconds
+	names := make([]string, objects)
+	for i := range names {
+		names[i] = fmt.Sprintf("%x", sha256.Sum256(fmt.Append(nil, i)))
+	}
+	slices.Sort(names) // in any other order the database is written many times over
+	var last string
+	file := func(i int, path string) error {
+		if i > 0 {
+			return os.Link(last, path)
+		}
+		last = path
+		return os.WriteFile(path, []byte{1}, 0o600)
+	}
+	for batch := range slices.Chunk(names, 50_000) {
 		err := db.Update(func(tx *bbolt.Tx) error {
-			links, access := tx.Bucket([]byte("links")), tx.Bucket([]byte("objects"))
-			if links == nil || access == nil {
-				return fmt.Errorf("meta.db: not the buckets that this benchmark knows")
+			links, objects := tx.Bucket([]byte("links")), tx.Bucket([]byte("objects"))
+			if links == nil || objects == nil {
+				return errors.New("meta.db: not the buckets that this benchmark knows")
 			}
-			for end := min(done+20_000, objects); done < end; done++ {
-				hex := fmt.Sprintf("%x", sha256.Sum256(fmt.Append(nil, done)))
-				if err := os.WriteFile(filepath.Join(cache, "blobs", "sha256", hex[:2], hex), []byte{1}, 0o600); err != nil {
-					return err
-				}
+			for i, hex := range batch {
 				key := "sha256:" + hex
-				if err := links.Put([]byte(key+"\x00blob\x00127.0.0.1\x00"+repo), []byte(`{"size":1}`)); err != nil {
-					return err
-				}
-				row := binary.BigEndian.AppendUint64(nil, uint64(now+int64(done))) // last access and size
-				if err := access.Put([]byte(key), binary.BigEndian.AppendUint64(row, 1)); err != nil {
+				used := year + rand.Uint64N(year>>5)                                              // in no order
+				row := binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, used), 1) // last access and size
+				err := errors.Join(
+					file(i, filepath.Join(cache, "blobs", "sha256", hex[:2], hex)),
+					links.Put([]byte(key+"\x00blob\x00127.0.0.1\x00"+repo), []byte(`{"size":1}`)),
+					objects.Put([]byte(key), row))
+				if err != nil {
 					return err
 				}
 			}
