@@ -40,13 +40,15 @@ func (t *transfer) company(ctx context.Context, root digest.Digest, res *Result)
 	for _, d := range subjects {
 		c.seen[d] = true
 	}
+	if err := c.tags(ctx, subjects); err != nil {
+		return err
+	}
 	for range maxAbout {
-		fresh, err := c.referrers(ctx, subjects)
-		if err != nil {
-			return err
-		}
-		if subjects = fresh; len(fresh) == 0 {
+		if len(subjects) == 0 {
 			return nil
+		}
+		if subjects, err = c.referrers(ctx, subjects); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -77,8 +79,23 @@ type company struct {
 	seen map[digest.Digest]bool
 }
 
-// referrers copies what is about subjects, and returns the referrers that were new to the destination.
-func (c *company) referrers(ctx context.Context, subjects []digest.Digest) ([]digest.Digest, error) {
+// tags copies the tags that are about subjects.
+func (c *company) tags(ctx context.Context, subjects []digest.Digest) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(4)
+	for _, d := range subjects {
+		for _, tag := range rules.Companions(d) {
+			g.Go(func() error {
+				_, err := c.t.tag(ctx, tag)
+				return c.tolerate(err)
+			})
+		}
+	}
+	return g.Wait()
+}
+
+// referrers copies what refers to subjects and returns it: what was there may lack what refers to it.
+func (c *company) referrers(ctx context.Context, subjects []digest.Digest) (about []digest.Digest, err error) {
 	var mu sync.Mutex
 	var found []registry.Object
 	g, gctx := errgroup.WithContext(ctx)
@@ -91,15 +108,6 @@ func (c *company) referrers(ctx context.Context, subjects []digest.Digest) ([]di
 			found = append(found, objects...)
 			return err
 		})
-		for _, tag := range rules.Companions(d) {
-			g.Go(func() error {
-				_, err := c.t.tag(gctx, tag)
-				if errors.Is(err, ErrGone) || errors.Is(err, ErrEcho) { // most images have none
-					err = nil
-				}
-				return c.tolerate(err)
-			})
-		}
 	}
 	if err := g.Wait(); err != nil || len(found) == 0 {
 		return nil, err
@@ -108,20 +116,16 @@ func (c *company) referrers(ctx context.Context, subjects []digest.Digest) ([]di
 	if err != nil {
 		return nil, err
 	}
-	var fresh []digest.Digest
 	for _, o := range missing {
 		_, err := c.t.content(ctx, o.Digest)
-		if err == nil {
-			fresh = append(fresh, o.Digest)
-		}
-		if errors.Is(err, ErrGone) || errors.Is(err, ErrEcho) { // deleted meanwhile
-			err = nil
-		}
 		if err := c.tolerate(err); err != nil {
 			return nil, fmt.Errorf("referrer %s: %w", o.Digest, err)
 		}
 	}
-	return fresh, nil
+	for _, o := range found {
+		about = append(about, o.Digest)
+	}
+	return about, nil
 }
 
 // list returns the referrers of d, those not seen before.
@@ -144,10 +148,11 @@ func (c *company) list(ctx context.Context, d digest.Digest) (found []registry.O
 	return found, nil
 }
 
-// tolerate notes a refusal; other errors are returned.
+// tolerate notes a refusal; other errors are returned. That the source does not have it, or has it from the destination, is
+// none: most images have no such tags, and a referrer may be deleted meanwhile.
 func (c *company) tolerate(err error) error {
 	switch {
-	case err == nil:
+	case err == nil, errors.Is(err, ErrGone), errors.Is(err, ErrEcho):
 		return nil
 	case registry.ClassOf(err) == registry.NotFound, registry.ClassOf(err) == registry.Denied, registry.ClassOf(err) == registry.Invalid,
 		registry.ClassOf(err) == registry.Conflict:

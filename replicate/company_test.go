@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -128,6 +129,65 @@ func TestWhatIsAboutAnImageFails(t *testing.T) {
 			}
 			s.arrived(t, p, "app")
 		}
+	}
+}
+
+// Every call of either registry fails once, before and after its effect: the next attempt completes the image and what is
+// about it, whichever call it was.
+func TestFaultsOfWhatIsAboutAnImage(t *testing.T) {
+	arms := map[string]func(*registrytest.Faulty, func(registrytest.Call) error){
+		"failed":              func(f *registrytest.Faulty, h func(registrytest.Call) error) { f.Before = h },
+		"failed after effect": func(f *registrytest.Faulty, h func(registrytest.Call) error) { f.After = h },
+	}
+	run := func(t *testing.T, arm func(*registrytest.Faulty, func(registrytest.Call) error), side func(places) *registrytest.Faulty, op string, nth int) bool {
+		p := newPlaces()
+		s := pushSigned(t, p.src, "app", "v1")
+		im := p.image("app")
+		im.Lister = p.from
+		var hit atomic.Bool
+		arm(side(p), func(c registrytest.Call) error {
+			if c.Op == op && c.N == nth && hit.CompareAndSwap(false, true) {
+				return registry.Errorf(registry.Unavailable, "fault")
+			}
+			return nil
+		})
+		c := replicate.Copier{Parallel: 2}
+		_, err := c.Tag(t.Context(), im, "v1")
+		if hit.Load() != (err != nil) || err != nil && registry.ClassOf(err) != registry.Unavailable {
+			t.Errorf("%s %d: hit %v: %v", op, nth, hit.Load(), err)
+		}
+		_, err = c.Tag(t.Context(), im, "v1")
+		must(t, err)
+		s.arrived(t, p, "app")
+		names(t, p.dst, "app", "v1", s.root)
+		return hit.Load()
+	}
+	for name, arm := range arms {
+		t.Run(name, func(t *testing.T) {
+			from, to := func(p places) *registrytest.Faulty { return p.from }, func(p places) *registrytest.Faulty { return p.to }
+			for _, tt := range []struct {
+				side   func(places) *registrytest.Faulty
+				op     string
+				failed int // calls of it in turn
+				after  int // those of them that surely have an effect: others run in any order
+			}{
+				{from, "resolve", 16, 3}, {from, "open", 12, 12}, {from, "referrers", 6, 6}, {to, "resolve", 4, 1},
+				{to, "missing", 10, 6}, {to, "create", 1, 1}, {to, "put-blob", 10, 10}, {to, "put-manifest", 8, 8},
+			} {
+				hits, want := 0, tt.failed
+				if name != "failed" {
+					want = tt.after
+				}
+				for nth := 1; nth <= tt.failed; nth++ {
+					if run(t, arm, tt.side, tt.op, nth) {
+						hits++
+					}
+				}
+				if hits < want {
+					t.Errorf("%s: %d calls failed in turn, want at least %d", tt.op, hits, want)
+				}
+			}
+		})
 	}
 }
 
