@@ -36,9 +36,22 @@ func (s *Store) room() int64 {
 func (s *Store) makeRoom() {
 	s.mu.Lock()
 	limit := min(s.space.limit, s.space.used+s.room())
-	gone := s.forget(s.space.shrink(limit - limit/20))
 	s.mu.Unlock()
-	s.remove(gone)
+	s.evict(limit - limit/20)
+}
+
+// evict removes what was used longest ago until at most target bytes are booked, or all that is left is in use. It lets go of
+// mu now and then, for there may be a million to remove.
+func (s *Store) evict(target int64) {
+	const most = 100
+	for n := most; n == most; {
+		s.mu.Lock()
+		victims := s.space.shrink(target, most)
+		gone := s.forget(victims)
+		s.mu.Unlock()
+		s.remove(gone)
+		n = len(victims)
+	}
 }
 
 // forget takes victims, which the space has dropped, out of the metadata and out of sight, and returns the files to remove
@@ -95,15 +108,15 @@ var (
 func (s *Store) troubled(err error) (full bool) {
 	full = errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 	s.mu.Lock()
-	var gone []string
-	if now := time.Now(); now.After(s.troubleUntil) { // once, not for every write that fails
+	now, target := time.Now(), s.space.used
+	if now.After(s.troubleUntil) { // once, not for every write that fails
 		s.troubleUntil = now.Add(troubleFor)
-		if full {
-			gone = s.forget(s.space.shrink(s.space.used - s.space.used/20))
-		}
+		target -= target / 20
 	}
 	s.mu.Unlock()
-	s.remove(gone)
+	if full {
+		s.evict(target)
+	}
 	return full
 }
 

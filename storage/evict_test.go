@@ -137,3 +137,39 @@ func TestEvictedBetweenStatAndOpen(t *testing.T) {
 		t.Errorf("%d upstream opens, want 3", n)
 	}
 }
+
+// TestSmallerLimit starts with more than there is room for now: what was used longest ago leaves, a part at a time.
+func TestSmallerLimit(t *testing.T) {
+	m := mem.New()
+	dir := t.TempDir()
+	s, err := Open(Options{Path: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const n = 250
+	var last registry.Object
+	for i := range n {
+		b := registrytest.NewBlob("application/json", registrytest.Bytes(uint64(i), 100))
+		if err := s.keep(place{"m", "app", registry.Manifest}, answer{b.Desc, b.Body, m}); err != nil {
+			t.Fatal(err)
+		}
+		last = registry.Object{Repo: "app", Kind: registry.Manifest, Digest: b.Desc.Digest}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = Open(Options{Path: dir, Size: 1000}); err != nil {
+		t.Fatal(err)
+	}
+	if s.space.used != n*100 {
+		t.Errorf("%d bytes found", s.space.used)
+	}
+	s.makeRoom()
+	if s.space.used != 900 || !s.Has("m", last) {
+		t.Errorf("%d bytes stay, the last used: %v", s.space.used, s.Has("m", last))
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	wantSound(t, s)
+}

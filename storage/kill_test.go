@@ -43,7 +43,7 @@ func TestKilledAnywhere(t *testing.T) {
 	f.reads(f.layer)
 	f.reads(f.manifest)
 	f.s.mu.Lock()
-	gone := f.s.forget(f.s.space.shrink(0))
+	gone := f.s.forget(f.s.space.shrink(0, 9))
 	f.s.mu.Unlock()
 	kill("in an eviction")
 	evicting := len(killed) - 1

@@ -125,9 +125,10 @@ func (s *space) reserve(k key, size, room int64, now time.Time) (it *item, victi
 	return it, victims, nil
 }
 
-// shrink drops the longest unused files until at most target bytes are booked, or all that is left is pinned.
-func (s *space) shrink(target int64) (victims []*item) {
-	for v := s.ring.prev; v != &s.ring && s.used > target; {
+// shrink drops the longest unused files, at most most of them, until at most target bytes are booked, or all that is left is
+// pinned.
+func (s *space) shrink(target int64, most int) (victims []*item) {
+	for v := s.ring.prev; v != &s.ring && s.used > target && len(victims) < most; {
 		older := v
 		v = v.prev
 		if older.pins == 0 {
