@@ -170,8 +170,12 @@ func (r *rig) everything() {
 	for _, err := range r.mirror.Referrers(t.Context(), "team/app", missed.Desc.Digest, "") {
 		must(t, err)
 	}
+	theirs := registrytest.Image(4, 1000) // only the destination has it
+	registrytest.Push(t, r.arrives, "team/app", "theirs", theirs)
+	_, err := r.read(registry.Object{Repo: "team/app", Digest: theirs.Blobs[0].Desc.Digest}, theirs.Blobs[0].Desc.Size)
+	must(t, err)
 	r.seed("other", "v1", swept) // no rule wants it: it is only in the source
-	_, err := r.mirror.Stat(t.Context(), registry.Object{Repo: "other", Digest: swept.Blobs[0].Desc.Digest})
+	_, err = r.mirror.Stat(t.Context(), registry.Object{Repo: "other", Digest: swept.Blobs[0].Desc.Digest})
 	must(t, err)
 	r.seed("team/new", "swept", swept)
 	if code, printed := r.sync(t.Context(), r.config(true), false); code != 0 || !r.replicated("team/new", "swept", swept) {
