@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -203,5 +205,81 @@ func TestPlainBar(t *testing.T) {
 `
 	if d := cmp.Diff(want, out.String()); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
+	}
+}
+
+func TestTerminalBar(t *testing.T) {
+	var out bytes.Buffer
+	b := &terminalBar{w: &out}
+	b.show(progress{})
+	b.end(progress{})
+	if out.Len() > 0 {
+		t.Errorf("nothing to do: %q", &out)
+	}
+	b.show(progress{Jobs: 8, Done: 3, Failed: 1, Bytes: 8 << 20, BytesDone: 3 << 20})
+	b.end(progress{Jobs: 8, Done: 3, Failed: 1})
+	for _, want := range []string{"(4/8)", "3.0MiB of 8.0MiB, 1 failed"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is not in %q", want, &out)
+		}
+	}
+}
+
+// Interrupted before there is a plan, sync says so in its exit code, and leaves nothing to do.
+func TestSyncInterruptedEarly(t *testing.T) {
+	r := newRig(t, "")
+	r.seed("app", "v1", registrytest.Image(1, 1000))
+	ctx, interrupt := context.WithCancel(t.Context())
+	r.emu.Fault(func(c ecrtest.Call) ecrtest.Fault {
+		if c.Op == "DescribeImages" {
+			interrupt()
+			return ecrtest.Fault{Delay: time.Minute}
+		}
+		return ecrtest.Fault{}
+	})
+	if code, printed := r.sync(ctx, r.config(false), false); code != exitInterrupted || !strings.Contains(printed, "interrupted while comparing") {
+		t.Errorf("exit code %d, printed:\n%s", code, printed)
+	}
+}
+
+// Plans are made one at a time, and for this host alone.
+func TestSyncPageRefuses(t *testing.T) {
+	r := newRig(t, "")
+	p := newSyncPage(planner{queue: r.app.queue, sweeps: r.app.compare})
+	ask := func(pattern, from, origin string) int {
+		method, path, _ := strings.Cut(pattern, " ")
+		req := httptest.NewRequestWithContext(t.Context(), method, path, nil)
+		req.RemoteAddr, req.Host = from, "127.0.0.1:5001"
+		if origin != "" {
+			req.Header.Set("Origin", origin)
+		}
+		res := httptest.NewRecorder()
+		p.pages()[pattern].ServeHTTP(res, req)
+		return res.Code
+	}
+	const here = "127.0.0.1:40000"
+	if got := ask("GET /sync", here, ""); got != http.StatusNotFound {
+		t.Errorf("progress of nothing: %d", got)
+	}
+	for _, pattern := range []string{"GET /plan", "POST /sync", "GET /sync"} {
+		if got := ask(pattern, "192.0.2.1:40000", ""); got != http.StatusForbidden {
+			t.Errorf("%s from elsewhere: %d", pattern, got)
+		}
+	}
+	if got := ask("POST /sync", here, "https://evil.example"); got != http.StatusForbidden {
+		t.Errorf("from a web page: %d", got)
+	}
+	p.slot <- struct{}{}
+	for _, pattern := range []string{"GET /plan", "POST /sync"} {
+		if got := ask(pattern, here, ""); got != http.StatusServiceUnavailable {
+			t.Errorf("%s while another plan is made: %d", pattern, got)
+		}
+	}
+	<-p.slot
+	if got := ask("POST /sync", here, ""); got != http.StatusOK {
+		t.Errorf("sync: %d", got)
+	}
+	if got := ask("GET /sync", here, ""); got != http.StatusOK {
+		t.Errorf("progress: %d", got)
 	}
 }
