@@ -52,6 +52,14 @@ func TestControlHost(t *testing.T) {
 		{"111122223333.dkr-ecr.us-east-1.on.aws", "", "ecr.us-east-1.api.aws"},
 		{"111122223333.dkr-ecr-fips.us-east-1.on.aws", "", "ecr-fips.us-east-1.api.aws"},
 		{"111122223333.dkr.ecr.cn-north-1.amazonaws.com.cn", "", "api.ecr.cn-north-1.amazonaws.com.cn"},
+		{"111122223333.dkr-ecr.cn-north-1.on.amazonwebservices.com.cn", "", "ecr.cn-north-1.api.amazonwebservices.com.cn"},
+		{"111122223333.dkr.ecr.us-gov-west-1.amazonaws.com", "", "api.ecr.us-gov-west-1.amazonaws.com"},
+		{"111122223333.dkr.ecr-fips.us-gov-west-1.amazonaws.com", "", "ecr-fips.us-gov-west-1.amazonaws.com"},
+		{"111122223333.dkr.ecr.eusc-de-east-1.amazonaws.eu", "", "api.ecr.eusc-de-east-1.amazonaws.eu"},
+		{"111122223333.dkr.ecr.us-iso-east-1.c2s.ic.gov", "", "api.ecr.us-iso-east-1.c2s.ic.gov"},
+		{"111122223333.dkr.ecr.us-isob-east-1.sc2s.sgov.gov", "", "api.ecr.us-isob-east-1.sc2s.sgov.gov"},
+		{"111122223333.dkr.ecr.eu-isoe-west-1.cloud.adc-e.uk", "", "api.ecr.eu-isoe-west-1.cloud.adc-e.uk"},
+		{"111122223333.dkr.ecr.us-isof-south-1.csp.hci.ic.gov", "", "api.ecr.us-isof-south-1.csp.hci.ic.gov"},
 		{"111122223333.dkr-ecr-fips.us-east-1.on.aws", "https://vpce-1.example", "vpce-1.example"},
 	} {
 		rt := new(roundTrip)
@@ -69,4 +77,15 @@ func TestControlHost(t *testing.T) {
 	}
 	_, err := New(t.Context(), Options{Host: "registry.example"})
 	wantClass(t, err, registry.Invalid, "")
+}
+
+// The partition of a region is that of its hosts.
+func TestPartitionOf(t *testing.T) {
+	for _, host := range []string{"111122223333.dkr.ecr.us-west-2.amazonaws.com", "111122223333.dkr.ecr.us-gov-west-1.amazonaws.com", "111122223333.dkr.ecr.cn-north-1.amazonaws.com.cn",
+		"111122223333.dkr.ecr.eusc-de-east-1.amazonaws.eu", "111122223333.dkr.ecr.us-iso-east-1.c2s.ic.gov", "111122223333.dkr.ecr.us-isob-east-1.sc2s.sgov.gov",
+		"111122223333.dkr.ecr.eu-isoe-west-1.cloud.adc-e.uk", "111122223333.dkr.ecr.us-isof-south-1.csp.hci.ic.gov"} {
+		if h, ok := ParseHost(host); !ok || PartitionOf(h.Region) != h.Partition {
+			t.Errorf("%s: %s, %s", host, PartitionOf(h.Region), h.Partition)
+		}
+	}
 }

@@ -2,7 +2,7 @@
 // own replication, backfills, pull through cache rules, creation templates and lifecycle policies, EventBridge rules with SQS and HTTP
 // targets, an SQS that carries events, two operations of STS, and IAM in front of all of them. One Emulator holds any number of
 // accounts and regions; its state is in memory or in a directory. It answers as ECR does where ECR differs from other registries:
-// what it does on purpose is in Quirks and in the comments of the function concerned, each with its source.
+// what it does on purpose is in docs/emulator.md, in Quirks and in the comments of the function concerned, each with its source.
 //
 //	emu, err := ecrtest.New(ecrtest.Options{})
 //	err = emu.Start(ecrtest.Listen{})              // loopback listeners

@@ -48,6 +48,26 @@ func TestQuirks(t *testing.T) {
 			resp, _ := v.do("GET", "/v2/app/blobs/"+d, nil)
 			return resp.StatusCode
 		}, [2]int{404, 307}},
+		{"unreferenced layers are a bad request", ecrtest.Quirks{MissingBlob400: true}, func(t *testing.T, _ *ecrtest.Emulator, c *ecr.Client, v *v2) int {
+			if err := upload(t, c, "app", body, 100); err != nil {
+				t.Fatal(err)
+			}
+			resp, _ := v.do("GET", "/v2/app/blobs/"+d, nil)
+			return resp.StatusCode
+		}, [2]int{404, 400}},
+		{"deletion by tag", ecrtest.Quirks{TagDeleteFails: true}, func(_ *testing.T, _ *ecrtest.Emulator, _ *ecr.Client, v *v2) int {
+			resp, _ := v.do("DELETE", "/v2/app/manifests/v1", nil)
+			return resp.StatusCode
+		}, [2]int{202, 405}},
+		{"deletion of an upload", ecrtest.Quirks{UploadDeleteFails: true}, func(_ *testing.T, _ *ecrtest.Emulator, _ *ecr.Client, v *v2) int {
+			resp, _ := v.do("POST", "/v2/app/blobs/uploads/", nil)
+			resp, _ = v.do("DELETE", resp.Header.Get("Location"), nil)
+			return resp.StatusCode
+		}, [2]int{204, 405}},
+		{"single POST", ecrtest.Quirks{SinglePost: true}, func(_ *testing.T, _ *ecrtest.Emulator, _ *ecr.Client, v *v2) int {
+			resp, _ := v.do("POST", "/v2/app/blobs/uploads/?digest="+d, body)
+			return resp.StatusCode
+		}, [2]int{202, 201}},
 		{"lax manifests", ecrtest.Quirks{LaxManifests: true}, func(t *testing.T, _ *ecrtest.Emulator, _ *ecr.Client, v *v2) int {
 			odd := bytes.Replace(img.Body, []byte(`"config":{`), []byte(`"config":{"annotations":{"a":"b"},`), 1)
 			resp, _ := v.do("PUT", "/v2/app/manifests/odd", odd, "Content-Type", img.Desc.MediaType)
