@@ -36,27 +36,21 @@ const challenge = `Basic realm="ecr-mirror",service="ecr.amazonaws.com"`
 // authenticate asks the mirror's Authenticator. A /v2/ that names no registry may be any mirror's: it wants a credential if
 // one of them does, for clients learn that here or never, and takes one that any of them takes.
 func (x *exchange) authenticate() error {
-	var wanted []Authenticator
-	switch {
-	case x.req.Endpoint != wire.Base || x.req.NS != "":
-		if x.mirror != nil {
-			wanted = append(wanted, x.mirror.Auth)
+	if x.req.Endpoint != wire.Base || x.req.NS != "" {
+		if x.mirror == nil || x.mirror.Auth == nil {
+			return nil
 		}
-	default:
-		for i := range x.h.opts.Mirrors {
-			if a := x.h.opts.Mirrors[i].Auth; !slices.Contains(wanted, a) {
-				wanted = append(wanted, a)
-			}
+		return x.allowedBy(x.mirror.Auth, false)
+	}
+	var wanted []Authenticator
+	for i := range x.h.opts.Mirrors {
+		if a := x.h.opts.Mirrors[i].Auth; a != nil && !slices.Contains(wanted, a) {
+			wanted = append(wanted, a)
 		}
 	}
-	wanted = slices.DeleteFunc(wanted, func(a Authenticator) bool { return a == nil })
-	access := Access{Endpoint: x.req.Endpoint, Registry: x.named, Repo: x.repo, Reference: x.req.Tag + x.req.Digest.String(), Several: len(wanted) > 1}
 	var failed error
 	for _, a := range wanted {
-		_, end, err := within(x.ctx, x.patience(), func(ctx context.Context) (struct{}, error) {
-			return struct{}{}, a.Authenticate(x.r.WithContext(ctx), access)
-		})
-		end()
+		err := x.allowedBy(a, len(wanted) > 1)
 		if err == nil {
 			return nil
 		}
@@ -65,6 +59,15 @@ func (x *exchange) authenticate() error {
 		}
 	}
 	return failed
+}
+
+func (x *exchange) allowedBy(a Authenticator, several bool) error {
+	access := Access{Endpoint: x.req.Endpoint, Registry: x.named, Repo: x.repo, Reference: x.req.Tag + x.req.Digest.String(), Several: several}
+	_, end, err := within(x.ctx, x.patience(), func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, a.Authenticate(x.r.WithContext(ctx), access)
+	})
+	end()
+	return err
 }
 
 // refuse turns an Authenticator's error into the answer. A refusal of somebody who tried is for the audit: clients without
