@@ -336,7 +336,7 @@ func TestNothingIsLeft(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 	}
-	for deadline := time.Now().Add(10 * time.Second); files() > before && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(30 * time.Second); files() > before && time.Now().Before(deadline); {
 		time.Sleep(time.Millisecond)
 	}
 	if n := files(); n > before {

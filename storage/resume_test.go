@@ -128,7 +128,9 @@ func TestCloseWhileHashing(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
+	s.mu.Lock()
 	f := s.fills[o.Digest]
+	s.mu.Unlock()
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}

@@ -14,7 +14,7 @@ const (
 	openPatience = 2 * time.Second        // a fill's first answer is asked for again for so long while a reader waits,
 	openPromise  = 8 * time.Second        // or for so long if upstream says when to come back,
 	openDelay    = 200 * time.Millisecond // at first after about
-	silence      = 4 * time.Second        // after which an upstream is asked beside the call that it does not answer
+	silence      = 6 * time.Second        // after which an upstream is asked beside the call that it does not answer
 	plainFor     = 10 * time.Minute       // an upstream that ignored a range is asked for whole blobs
 )
 
