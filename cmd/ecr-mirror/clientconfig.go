@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/ecr-mirror/ecr-mirror/clientconfig"
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/clientconfig"
 	"github.com/ecr-mirror/ecr-mirror/config"
 )
 

@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/ecr-mirror/ecr-mirror/clientconfig"
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/clientconfig"
 )
 
 // tree returns every file and directory under root with its content; a directory ends in a slash.

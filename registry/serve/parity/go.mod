@@ -1,4 +1,4 @@
-module github.com/ecr-mirror/ecr-mirror/parity
+module github.com/ecr-mirror/ecr-mirror/registry/serve/parity
 
 go 1.26.0
 
@@ -74,4 +74,4 @@ require (
 	oras.land/oras-go/v2 v2.6.4 // indirect
 )
 
-replace github.com/ecr-mirror/ecr-mirror => ../
+replace github.com/ecr-mirror/ecr-mirror => ../../../

@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
-	"github.com/ecr-mirror/ecr-mirror/clientconfig"
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/clientconfig"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
