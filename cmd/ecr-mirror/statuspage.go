@@ -12,10 +12,10 @@ import (
 	"github.com/ecr-mirror/ecr-mirror/replicate"
 )
 
-// Limits of /status: a page is at most replicate's, and an examination asks registries.
+// Limits of /status: an examination asks registries, and a page looks at all jobs there are.
 const (
 	examineTime  = time.Minute
-	examineAtOne = 4 // examinations at a time; more are 503
+	examineAtOne = 4 // answers at a time; others wait
 )
 
 // statusAnswer is what GET /status answers.
@@ -61,13 +61,13 @@ func statusCode(err error) int {
 }
 
 func (p *statusPage) answer(ctx context.Context, q url.Values) (statusAnswer, error) {
+	select {
+	case p.slots <- struct{}{}:
+		defer func() { <-p.slots }()
+	case <-ctx.Done():
+		return statusAnswer{}, registry.Errorf(registry.Unavailable, "too many ask: %w", ctx.Err())
+	}
 	if text := q.Get("ref"); text != "" {
-		select {
-		case p.slots <- struct{}{}:
-			defer func() { <-p.slots }()
-		default:
-			return statusAnswer{}, registry.Errorf(registry.Unavailable, "%d images are being examined: ask again", examineAtOne)
-		}
 		ref, at, err := parseRef(text, p.places)
 		if err != nil {
 			return statusAnswer{}, err
