@@ -83,6 +83,7 @@ type Registry struct {
 	log    *slog.Logger
 
 	front     string // of mounts
+	uploads   *uploads
 	mounts    mounts
 	urls      *urlCache
 	flight    singleflight.Group
@@ -113,7 +114,7 @@ func New(ctx context.Context, o Options) (*Registry, error) {
 	r := &Registry{
 		host: o.Host, account: o.Account, region: o.Region, aws: cfg, creds: &renewer{cache: cache},
 		limits: o.Limits, layers: o.HTTPClient, stall: o.StallTimeout, limit: o.CallTimeout,
-		set: o.Settings, log: o.Logger, front: cmp.Or(o.Front, "https://"+o.Host), urls: newURLCache(), manifests: newManifestCache(),
+		set: o.Settings, log: o.Logger, front: cmp.Or(o.Front, "https://"+o.Host), uploads: newUploads(), urls: newURLCache(), manifests: newManifestCache(),
 	}
 	if r.limits == nil {
 		r.limits = NewLimits()

@@ -18,7 +18,8 @@ import (
 
 // PutBlob implements registry.Writer: InitiateLayerUpload, UploadLayerPart in order, CompleteLayerUpload. The body is read
 // once and verified on the way, so that wrong bytes never become a layer. A part that failed is sent again at most twice, for
-// only this method still has its bytes. One part (10 MiB) is held in memory, and the SDK's encoding of it.
+// only this method still has its bytes; if that does not help, the next PutBlob of the same blob within the hour goes on where
+// this one stopped. One part (10 MiB) is held in memory, and the SDK's encoding of it.
 func (r *Registry) PutBlob(ctx context.Context, repo string, d registry.Descriptor, body io.Reader) error {
 	if err := r.putBlob(ctx, repo, d, body); err != nil {
 		return fmt.Errorf("put blob %.256s@%.200s: %w", repo, d.Digest, err)
@@ -35,28 +36,44 @@ func (r *Registry) putBlob(ctx context.Context, repo string, d registry.Descript
 		e.Code = codeBlobUploadInvalid
 		return e
 	}
-	out, err := call(ctx, r, initiateUpload, r.api.InitiateLayerUpload, &ecr.InitiateLayerUploadInput{RegistryId: r.id(), RepositoryName: &repo})
-	if err != nil {
-		return err
+	o := registry.Object{Repo: repo, Digest: d.Digest}
+	u, resumed := r.uploads.take(o, time.Now())
+	if !resumed {
+		out, err := call(ctx, r, initiateUpload, r.api.InitiateLayerUpload, &ecr.InitiateLayerUploadInput{RegistryId: r.id(), RepositoryName: &repo})
+		if err != nil {
+			return err
+		}
+		u = upload{id: aws.ToString(out.UploadId), size: partSize(aws.ToInt64(out.PartSize))}
 	}
-	u := upload{r: r, repo: repo, id: aws.ToString(out.UploadId), digest: d.Digest}
-	part := partSize(aws.ToInt64(out.PartSize))
-	buf, done := r.partBuffer(min(part, d.Size))
+	u.r, u.repo, u.digest, u.resumed = r, repo, d.Digest, resumed
+	err := u.send(ctx, d, body)
+	if c := registry.ClassOf(err); err != nil && (c == registry.Unavailable || c == registry.Throttled) && !u.lost {
+		r.uploads.keep(o, u, time.Now())
+	}
+	return err
+}
+
+// send sends what of body is not there yet, and completes the upload.
+func (u *upload) send(ctx context.Context, d registry.Descriptor, body io.Reader) error {
+	buf, done := u.r.partBuffer(min(u.size, d.Size))
 	defer done()
 	v := registry.Verify(body, d.Digest, d.Size)
-	for first := int64(0); ; {
+	if _, err := io.CopyBuffer(io.Discard, io.LimitReader(v, u.first), buf); err != nil {
+		return err
+	}
+	for {
 		n, err := io.ReadFull(v, buf)
 		if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
 			return err
 		}
-		if err != nil && first+int64(n) < d.Size { // body's own word for a cut; a verified end is never early
+		if err != nil && u.first+int64(n) < d.Size { // body's own word for a cut; a verified end is never early
 			return &registry.Error{Class: registry.Unavailable, Err: err}
 		}
 		if n > 0 {
-			if err := u.part(ctx, first, buf[:n]); err != nil {
+			if err := u.part(ctx, u.first, buf[:n]); err != nil {
 				return err
 			}
-			first += int64(n)
+			u.first += int64(n)
 		}
 		if err != nil { // the verified end
 			return u.complete(ctx)
@@ -92,6 +109,10 @@ type upload struct {
 	r        *Registry
 	repo, id string
 	digest   digest.Digest
+	size     int64 // of a part
+	first    int64 // byte that is not there yet
+	resumed  bool  // another PutBlob began it
+	lost     bool  // ECR does not know it, or has other bytes of it: it is of no more use
 }
 
 // attempts of a part or of the completion, the first included.
@@ -128,19 +149,22 @@ func (u *upload) part(ctx context.Context, first int64, b []byte) error {
 			RepositoryName: &u.repo, UploadId: &u.id, PartFirstByte: &first, PartLastByte: &last, LayerPartBlob: b})
 		if err == nil {
 			if got := out.LastByteReceived; got != nil && *got != last {
+				u.lost = true
 				return registry.Errorf(registry.Unavailable, "%s: it has %d bytes, %d were sent", uploadPart, *got+1, last+1)
 			}
 			return nil
 		}
 		var refused *types.InvalidLayerPartException
 		if errors.As(err, &refused) && refused.LastValidByteReceived != nil {
-			if attempt > 0 && *refused.LastValidByteReceived == last {
+			if (attempt > 0 || u.resumed) && *refused.LastValidByteReceived == last {
 				return nil
 			}
+			u.lost = true
 			// Out of step: only a new upload helps, and that may well succeed.
 			return &registry.Error{Class: registry.Unavailable, Code: codeBlobUploadInvalid, Err: err}
 		}
 		if !again(ctx, attempt, err) {
+			u.lost = exception(err) == "UploadNotFoundException"
 			return err
 		}
 	}
@@ -154,7 +178,8 @@ func (u *upload) complete(ctx context.Context) error {
 		switch exc := exception(err); {
 		case err == nil, exc == "LayerAlreadyExistsException":
 			return nil
-		case exc == "UploadNotFoundException" && attempt > 0:
+		case exc == "UploadNotFoundException" && (attempt > 0 || u.resumed):
+			u.lost = true
 			if there, cerr := u.r.check(ctx, u.repo, []digest.Digest{u.digest}); cerr == nil {
 				if _, ok := there[u.digest]; ok {
 					return nil
@@ -163,6 +188,7 @@ func (u *upload) complete(ctx context.Context) error {
 			return err
 		}
 		if !again(ctx, attempt, err) {
+			u.lost = exception(err) == "UploadNotFoundException"
 			return err
 		}
 	}
