@@ -10,6 +10,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"oras.land/oras-go/v2"
+	"oras.land/oras-go/v2/content/memory"
+	"oras.land/oras-go/v2/registry/remote"
+	"oras.land/oras-go/v2/registry/remote/auth"
 )
 
 // The emulator alone, driven by the AWS CLI as the tutorials on ECR's own replication do it: a rule with a prefix at the source, a
@@ -100,6 +105,44 @@ func TestClientsPushToTheEmulator(t *testing.T) {
 			run(t, env, "regctl", "registry", "set", "--tls=disabled", host)
 			run(t, env, "regctl", "image", "copy", "--referrers", from, to)
 			run(t, env, "regctl", "image", "export", to, filepath.Join(t.TempDir(), "image.tar"))
+		}},
+		"containerd": {[]string{"root", "containerd", "ctr", "runc"}, func(t *testing.T, from, to, host, password string) {
+			c := startContainerd(t)
+			c.run(t, "images", "pull", "--plain-http", "--all-platforms", "--snapshotter", "native", from)
+			c.run(t, "images", "push", "--plain-http", "--user", "AWS:"+password, to, from)
+			c.run(t, "images", "rm", from)
+			c.run(t, "images", "pull", "--plain-http", "--user", "AWS:"+password, "--snapshotter", "native", to)
+		}},
+		"podman": {[]string{"root", "podman"}, func(t *testing.T, from, to, host, password string) {
+			dir := tempDir(t)
+			policy := filepath.Join(dir, "policy.json")
+			write(t, policy, `{"default": [{"type": "insecureAcceptAnything"}]}`)
+			podman := func(args ...string) {
+				run(t, nil, "podman", append([]string{"--root", filepath.Join(dir, "root"), "--runroot", filepath.Join(dir, "run"), "--tmpdir", filepath.Join(dir, "tmp"), "--storage-driver", "vfs"}, args...)...)
+			}
+			creds := []string{"--tls-verify=false", "--creds", "AWS:" + password}
+			podman("manifest", "create", "list")
+			podman("manifest", "add", "--all", "--tls-verify=false", "list", "docker://"+from)
+			podman(append([]string{"manifest", "push", "--all", "list", "docker://" + to}, creds...)...)
+			podman(append([]string{"pull", "-q", "--signature-policy", policy, to}, creds...)...)
+		}},
+		"oras-go": {nil, func(t *testing.T, from, to, host, password string) {
+			open := func(name string) *remote.Repository {
+				r, err := remote.NewRepository(name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.PlainHTTP = true
+				return r
+			}
+			target := open(to)
+			target.Client = &auth.Client{Credential: auth.StaticCredential(host, auth.Credential{Username: "AWS", Password: password})}
+			if _, err := oras.Copy(t.Context(), open(from), "1", target, "1", oras.DefaultCopyOptions); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := oras.Copy(t.Context(), target, "1", memory.New(), "", oras.DefaultCopyOptions); err != nil {
+				t.Fatal(err)
+			}
 		}},
 		"skopeo": {[]string{"skopeo"}, func(t *testing.T, from, to, host, password string) {
 			run(t, nil, "skopeo", "copy", "--all", "--preserve-digests", "--src-tls-verify=false", "--dest-tls-verify=false", "--dest-creds", "AWS:"+password, "docker://"+from, "docker://"+to)
