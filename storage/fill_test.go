@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -228,97 +227,6 @@ func TestProbes(t *testing.T) {
 			})
 		})
 	}
-}
-
-func TestBrokenStreamContinues(t *testing.T) {
-	const size = 3 << 20
-	broken := registry.Errorf(registry.Unavailable, "connection reset")
-	for name, fault := range map[string]registrytest.Fault{
-		"truncated": {At: 1000, Truncate: true},
-		"broken":    {At: 1<<19 + 7, Err: broken},
-		"at once":   {At: 0, Err: broken},
-		"unclassed": {At: 1<<20 - 5, Err: io.ErrUnexpectedEOF},
-		"stalled":   {At: 70000},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				_, m, o, body := upstream(t, size)
-				sent := &meter{Reader: m}
-				up := registrytest.NewFaulty(sent)
-				up.Body = func(c registrytest.Call) *registrytest.Fault {
-					if c.N == 1 {
-						f := fault
-						if !f.Truncate && f.Err == nil {
-							f.Stall = make(chan struct{}) // of this bubble, never closed
-						}
-						return &f
-					}
-					return nil
-				}
-				s := openStore(t, storage.Options{})
-				start := time.Now()
-				wantBytes(t, s.Over("m", up), o, registry.Whole, body)
-				if d := time.Since(start); d > 25*time.Second {
-					t.Errorf("took %v", d)
-				}
-				synctest.Wait()
-				if sent.n.Load() != size {
-					t.Errorf("upstream sent %d bytes, want %d once", sent.n.Load(), size)
-				}
-				first := min(fault.At, 1<<20-1) // c.N == 1 brings the first MiB
-				if want := "open " + o.String() + " " + itoa(first) + "+" + itoa(1<<20-first); fault.At < 1<<20 && !slices.Contains(up.Calls()[1:], want) {
-					t.Errorf("upstream calls: %q; want %s", up.Calls(), want)
-				}
-				s.Close()
-			})
-		})
-	}
-}
-
-// TestDeadUpstream shows that an upstream which stays broken is asked a few times, ever more slowly, and that the fill goes
-// on where it was when somebody asks again.
-func TestDeadUpstream(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		const size = 3 << 20
-		up, _, o, body := upstream(t, size)
-		down := true
-		var mu sync.Mutex
-		var at []time.Duration
-		start := time.Now()
-		up.Before = func(c registrytest.Call) error {
-			mu.Lock()
-			defer mu.Unlock()
-			at = append(at, time.Since(start))
-			if c.N > 1 && down {
-				return registry.Errorf(registry.Unavailable, "no route to host")
-			}
-			return nil
-		}
-		up.Body = func(c registrytest.Call) *registrytest.Fault {
-			if c.N > 1 {
-				return nil
-			}
-			return &registrytest.Fault{At: 2<<20 + 5, Truncate: true}
-		}
-		s := openStore(t, storage.Options{})
-		r := s.Over("m", up)
-		got, err := read(t.Context(), r, o, registry.Whole)
-		if !errors.Is(err, registry.Unavailable) || !bytes.Equal(got, body[:len(got)]) || len(got) != 1<<20 {
-			t.Errorf("read: %d bytes, %v; want unavailable after 1 MiB", len(got), err)
-		}
-		if n := len(at); n < 8 || n > 11 || at[n-1] < 5*time.Second || at[n-1] > 13*time.Second {
-			t.Errorf("upstream was asked at %v", at)
-		}
-		mu.Lock()
-		down = false
-		mu.Unlock()
-		up.Forget()
-		wantBytes(t, r, o, registry.Whole, body)
-		if n := asked(t, up.Calls(), 1<<20, size); n != size-1<<20 {
-			t.Errorf("upstream calls: %q", up.Calls())
-		}
-		s.Close()
-	})
 }
 
 func TestRefusedOpen(t *testing.T) {
