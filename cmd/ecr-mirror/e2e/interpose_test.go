@@ -18,6 +18,8 @@ type interposer struct {
 	addr  string
 	blobs atomic.Int64 // GETs of blobs
 	acted atomic.Bool
+
+	stalled chan struct{} // closed when it sends no more
 }
 
 // act is what an interposer does half-way through the first large blob.
@@ -31,7 +33,7 @@ const (
 
 func interpose(t *testing.T, addr string, do act) *interposer {
 	t.Helper()
-	i := new(interposer)
+	i := &interposer{stalled: make(chan struct{})}
 	proxy := &httputil.ReverseProxy{
 		FlushInterval: -1,
 		Rewrite: func(r *httputil.ProxyRequest) {
@@ -44,7 +46,7 @@ func interpose(t *testing.T, addr string, do act) *interposer {
 			}
 			i.blobs.Add(1)
 			if do != pass && res.ContentLength >= largeBlob && i.acted.CompareAndSwap(false, true) {
-				res.Body = &broken{res.Body, res.Request.Context(), do, res.ContentLength / 2}
+				res.Body = &broken{res.Body, i, res.Request.Context(), do, res.ContentLength / 2}
 			}
 			return nil
 		},
@@ -62,6 +64,7 @@ func interpose(t *testing.T, addr string, do act) *interposer {
 // broken is a body that ends after left bytes: with an error, at which the proxy closes the connection, or never.
 type broken struct {
 	io.ReadCloser
+	i    *interposer
 	ctx  context.Context
 	do   act
 	left int64
@@ -71,7 +74,8 @@ func (b *broken) Read(p []byte) (int, error) {
 	if b.left == 0 && b.do == cut {
 		return 0, errors.New("cut on purpose")
 	}
-	if b.left == 0 {
+	if b.left == 0 { // once: this is the only body that stalls, and it ends here
+		close(b.i.stalled)
 		<-b.ctx.Done()
 		return 0, b.ctx.Err()
 	}

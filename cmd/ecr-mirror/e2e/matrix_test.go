@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -49,10 +50,10 @@ const (
 	didWait    = "waits" // for longer than stallTime
 )
 
-// stallTime is how long a pull may take that may wait for ever, and pullTime any other.
+// stallTime is how long a pull may take once nothing more comes, for it may wait for ever; pullTime is for any other.
 const (
-	stallTime = 15 * time.Second
-	pullTime  = time.Minute
+	stallTime = 5 * time.Second
+	pullTime  = 2 * time.Minute
 )
 
 // request is one pull.
@@ -86,8 +87,11 @@ func TestClients(t *testing.T) {
 			for _, s := range situations {
 				got := c.cell(t, s, source, pull)
 				mu.Lock()
-				if want := table.at(c.name, s.name); got != want && !*writeTable {
+				want := table.at(c.name, s.name)
+				if one := slices.Contains(strings.Split(want, " or "), got); !one && !*writeTable {
 					t.Errorf("%s: %s, but %s says %q", s.name, got, tableFile, want)
+				} else if one {
+					got = want
 				}
 				table.set(c.name, c.about, s.name, got)
 				mu.Unlock()
@@ -134,17 +138,21 @@ func (c client) cell(t *testing.T, s situation, registry string, pull puller) st
 		warm(t, m.addr, repo, "1", n)
 		source.close()
 	}
-	front := m.addr
-	if s.onTheWay != pass {
-		front = interpose(t, m.addr, s.onTheWay).addr
-	}
-	r.mirror = front
-	limit := pullTime
-	if s.onTheWay == stall {
-		limit = stallTime
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	ctx, cancel := context.WithTimeout(t.Context(), pullTime)
 	defer cancel()
+	r.mirror = m.addr
+	if s.onTheWay != pass {
+		between := interpose(t, m.addr, s.onTheWay)
+		r.mirror = between.addr
+		go func() {
+			select {
+			case <-between.stalled:
+				defer time.AfterFunc(stallTime, cancel).Stop()
+				<-ctx.Done()
+			case <-ctx.Done():
+			}
+		}()
+	}
 	done := make(chan error, 1)
 	go func() { done <- pull(ctx, r) }()
 	if s.kill {
@@ -201,10 +209,12 @@ What becomes of a pull, by client and situation. The end-to-end tests run every 
 with this page; ` + "`go test ./cmd/ecr-mirror/e2e -run TestClients -update`" + ` writes it.
 
 - *mirror*: everything came from the mirror. *origin*: the client went on, or all the way, with the registry itself.
-  *fails*: the pull failed. *waits*: it was still waiting after 15 seconds.
+  *fails*: the pull failed. *waits*: it was still waiting five seconds later.
 - *cold*: the mirror has nothing. *warm*: it has the image, and its source is gone. *credentials*: the mirror asks for a
   password, which the client has or not. *down*: nothing listens. *killed*: the mirror is killed in mid-layer. *cut*: the
   connection is closed in mid-layer, once. *stalled*: it sends no more.
+- *origin or fails*: containerd goes on at the origin with a chunk that broke off, and fails by one that had been asked for and
+  was not answered yet when the mirror was killed.
 - Clients marked *direct* name the mirror in the image, so there is no other registry for them to go to.
 
 `
