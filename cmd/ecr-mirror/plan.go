@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,7 +19,6 @@ import (
 
 	"github.com/ecr-mirror/ecr-mirror/config"
 	"github.com/ecr-mirror/ecr-mirror/registry/ecr"
-	"github.com/ecr-mirror/ecr-mirror/replicate"
 )
 
 const whoDoesIt = `
@@ -71,21 +69,12 @@ func plan(ctx context.Context, cfg *config.Config, base *aws.Config, force bool,
 	return errors.Join(err, w.flush(), stop())
 }
 
-// newPlanner returns a planner without a mirror. Where no queue is, it leaves none.
+// newPlanner returns a planner without a mirror, with a copy of the queue that the last one left.
 func newPlanner(ctx context.Context, cfg *config.Config, base *aws.Config) (_ *planner, stop func() error, err error) {
-	at, remove := queuePath(cfg), func() error { return nil }
-	if _, err := os.Stat(at); err != nil {
-		dir, err := os.MkdirTemp("", "ecr-mirror-plan-")
-		if err != nil {
-			return nil, nil, err
-		}
-		at, remove = dir+"/queue.db", func() error { return os.RemoveAll(dir) }
-	}
-	queue, err := replicate.OpenQueue(at)
+	queue, stop, err := copyQueue(cfg)
 	if err != nil {
-		return nil, nil, errors.Join(err, remove())
+		return nil, nil, err
 	}
-	stop = func() error { return errors.Join(queue.Close(), remove()) }
 	all, err := places(ctx, cfg, base, ecr.NewLimits(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, nil, errors.Join(err, stop())

@@ -66,14 +66,19 @@ come by itself, because no rule wants it there, or because the destination's tag
 }
 
 // wait asks until everything is ready, and returns the last answer. A delay between two questions grows from half a second to
-// ten. The error is an exitError unless the question itself is wrong.
+// ten. Once there was an answer, a question that fails is asked again: the mirror may be restarting. The error is an exitError
+// unless the question itself is wrong.
 func (a *asker) wait(ctx context.Context, ref string, timeout time.Duration) (answer statusAnswer, err error) {
 	deadline := time.Now().Add(timeout)
 	for delay := time.Second / 2; ; delay = min(2*delay, 10*time.Second) {
-		if answer, err = a.ask(ctx, url.Values{"ref": {ref}}); err != nil {
+		now, err := a.ask(ctx, url.Values{"ref": {ref}})
+		if err != nil && answer.Images == nil {
 			return statusAnswer{}, err
 		}
 		waiting := 0
+		if err == nil {
+			answer = now
+		}
 		for _, e := range answer.Images {
 			switch e.State {
 			case string(presence.Ready), string(presence.Partial):
@@ -83,11 +88,14 @@ func (a *asker) wait(ctx context.Context, ref string, timeout time.Duration) (an
 				waiting++
 			}
 		}
-		if waiting == 0 {
+		if waiting == 0 && err == nil {
 			return answer, nil
 		}
 		left := time.Until(deadline)
 		if left <= 0 || !sleep(ctx, min(delay, left)) {
+			if err != nil {
+				return answer, exitError{exitNotYet, fmt.Errorf("%s: %w", ref, err)}
+			}
 			return answer, exitError{exitNotYet, fmt.Errorf("%s: not ready at %d of %d destinations", ref, waiting, len(answer.Images))}
 		}
 	}

@@ -27,7 +27,7 @@ type asker struct {
 	admin *adminClient
 	base  *aws.Config // nil: the SDK's default chain
 	stop  []func() error
-	local *statusPage // nil until the mirror turned out not to run
+	local *statusPage // what this process answers with; nil as long as the mirror runs
 }
 
 func newAsker(cfg *config.Config, base *aws.Config) *asker {
@@ -36,11 +36,11 @@ func newAsker(cfg *config.Config, base *aws.Config) *asker {
 
 // ask gives the answer of GET /status.
 func (a *asker) ask(ctx context.Context, q url.Values) (answer statusAnswer, err error) {
+	err = a.admin.decode(ctx, http.MethodGet, "/status?"+q.Encode(), &answer)
+	if !errors.Is(err, errNotServing) {
+		return answer, err
+	}
 	if a.local == nil {
-		err = a.admin.decode(ctx, http.MethodGet, "/status?"+q.Encode(), &answer)
-		if !errors.Is(err, errNotServing) {
-			return answer, err
-		}
 		if err := a.open(ctx); err != nil {
 			return answer, err
 		}
@@ -51,23 +51,42 @@ func (a *asker) ask(ctx context.Context, q url.Values) (answer statusAnswer, err
 	return a.local.answer(ctx, q)
 }
 
-// open makes this process answer, with the queue that the last mirror left, if there is one.
+// open makes this process answer, with a copy of the queue that the last mirror left, if there is one.
 func (a *asker) open(ctx context.Context) error {
-	log := slog.New(slog.DiscardHandler)
-	all, err := places(ctx, a.cfg, a.base, ecr.NewLimits(), log)
+	all, err := places(ctx, a.cfg, a.base, ecr.NewLimits(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		return err
 	}
 	var queue *replicate.Queue
-	path := queuePath(a.cfg)
-	if _, err := os.Stat(path); err == nil {
-		if queue, err = replicate.OpenQueue(path); err != nil {
+	if _, err := os.Stat(queuePath(a.cfg)); err == nil {
+		var stop func() error
+		if queue, stop, err = copyQueue(a.cfg); err != nil {
 			return err
 		}
-		a.stop = append(a.stop, queue.Close)
+		a.stop = append(a.stop, stop)
 	}
 	a.local = newStatusPage(queue, all)
 	return nil
+}
+
+// copyQueue opens a copy of the queue, so that a mirror can start meanwhile; where there is none, an empty one. stop closes and
+// removes it.
+func copyQueue(cfg *config.Config) (queue *replicate.Queue, stop func() error, err error) {
+	dir, err := os.MkdirTemp("", "ecr-mirror-")
+	if err != nil {
+		return nil, nil, err
+	}
+	remove := func() error { return os.RemoveAll(dir) }
+	at := filepath.Join(dir, "queue.db")
+	if _, err := os.Stat(queuePath(cfg)); err == nil {
+		if err := replicate.Snapshot(queuePath(cfg), at); err != nil {
+			return nil, nil, errors.Join(err, remove())
+		}
+	}
+	if queue, err = replicate.OpenQueue(at); err != nil {
+		return nil, nil, errors.Join(err, remove())
+	}
+	return queue, func() error { return errors.Join(queue.Close(), remove()) }, nil
 }
 
 func queuePath(cfg *config.Config) string { return filepath.Join(cfg.Cache.Path, "queue.db") }
@@ -88,7 +107,7 @@ func statusCommand() *cobra.Command {
 and destinations: its answer is right whoever brought the image there. Without one it lists what the queue knows.
 
 A mirror that runs with the configuration is asked through its admin listener; else this command answers itself, with the
-queue that the last mirror left in the cache directory.
+queue that the last mirror left in the cache directory, which it does not lock.
 
 States: ready; partial (the platforms that rules choose are there; the mirror serves the index), incomplete (platforms or
 referrers are missing), behind (the tag names another image, or none), absent, expired

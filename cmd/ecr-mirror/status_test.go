@@ -2,18 +2,22 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ecr-mirror/ecr-mirror/config"
 	"github.com/ecr-mirror/ecr-mirror/registry/ecr/ecrtest"
 	"github.com/ecr-mirror/ecr-mirror/registry/registrytest"
+	"github.com/ecr-mirror/ecr-mirror/replicate"
 )
 
 // config is what the commands read. served: the mirror runs; else none does, and none ever did.
@@ -91,6 +95,49 @@ func TestStatus(t *testing.T) {
 	}
 	if _, err := r.asker(false).ask(t.Context(), url.Values{}); !errors.Is(err, errNotServing) {
 		t.Errorf("no mirror and no queue: %v", err)
+	}
+}
+
+// Who only looks does not keep a mirror from starting, and goes on asking when one that answered is restarted.
+func TestStatusDoesNotLock(t *testing.T) {
+	r := newRig(t, "")
+	img := registrytest.Image(1, 1000)
+	r.seed("app", "v1", img)
+	cfg := r.config(false)
+	if code, printed := r.sync(t.Context(), cfg, false); code != 0 {
+		t.Fatalf("sync: exit code %d\n%s", code, printed)
+	}
+	a := newAsker(cfg, r.aws)
+	if e := r.ask(a, "app:v1"); e.State != "ready" {
+		t.Errorf("%+v", e)
+	}
+	q, err := replicate.OpenQueue(queuePath(cfg)) // as a mirror that starts
+	must(t, err)
+	if e := r.ask(a, "app:v1"); e.State != "ready" {
+		t.Errorf("while a mirror starts: %+v", e)
+	}
+	if _, _, err := copyQueue(cfg); err == nil {
+		t.Error("a queue that is in use was copied")
+	}
+	must(t, errors.Join(q.Close(), a.close()))
+
+	answers := 0
+	admin := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if answers++; answers == 2 { // of three
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		must(t, json.NewEncoder(w).Encode(statusAnswer{Images: []entry{{State: map[bool]string{true: "pending", false: "ready"}[answers == 1]}}}))
+	}))
+	defer admin.Close()
+	cfg.Admin = admin.Listener.Addr().String()
+	a = newAsker(cfg, r.aws)
+	if answer, err := a.wait(t.Context(), "app:v1", time.Minute); err != nil || answers != 3 {
+		t.Errorf("%+v, %v after %d answers", answer, err, answers)
+	}
+	answers = 1
+	if _, err := a.wait(t.Context(), "app:v1", time.Minute); err == nil {
+		t.Error("the first question failed, and ready went on")
 	}
 }
 
