@@ -162,7 +162,7 @@ func soakImage(t *testing.T, i int) registrytest.Node {
 // asked once more (storage, silence).
 func (r *replica) checkCrossings(t *testing.T, sizes map[digest.Digest]int64) {
 	t.Helper()
-	const toDisk, silent, patience = 2 * time.Second, 3 * time.Second, 30 * time.Second // of a loaded machine
+	const toDisk, silent, patience = 4 * time.Second, 3 * time.Second, 30 * time.Second // of a loaded machine
 	var crossed, total int64
 	cut, again := 0, 0
 	r.mu.Lock()
