@@ -97,7 +97,9 @@ func coldRanges(t testing.TB, c conditions) {
 				got[i], err = fetch(ctx, p.addr, i)
 				return err
 			})
-			time.Sleep(time.Millisecond) // keeps them in order
+			if i == parts-1 {
+				time.Sleep(20 * time.Millisecond) // the tail is what is asked for first, on a busy machine as well
+			}
 		}
 		if err := g.Wait(); err != nil {
 			return err
