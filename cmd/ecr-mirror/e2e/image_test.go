@@ -11,6 +11,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -24,10 +25,6 @@ import (
 // image returns an image that runs: it prints text and the architecture. extra random bytes are a second layer.
 func image(t *testing.T, arch, text string, extra int) registrytest.Node {
 	t.Helper()
-	program, err := os.ReadFile(hello(t, arch))
-	if err != nil {
-		t.Fatal(err)
-	}
 	cfg := ocispec.Image{
 		Platform: ocispec.Platform{OS: "linux", Architecture: arch},
 		Config:   ocispec.ImageConfig{Entrypoint: []string{"/hello"}, Cmd: []string{text}},
@@ -35,16 +32,14 @@ func image(t *testing.T, arch, text string, extra int) registrytest.Node {
 	}
 	m := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest}
 	n := registrytest.Node{Blobs: []registrytest.Blob{{}}} // the config comes first
-	add := func(name string, body []byte) {
-		plain, packed := layer(t, name, body)
-		b := registrytest.NewBlob(ocispec.MediaTypeImageLayerGzip, packed)
-		n.Blobs = append(n.Blobs, b)
-		m.Layers = append(m.Layers, b.Desc)
-		cfg.RootFS.DiffIDs = append(cfg.RootFS.DiffIDs, digest.FromBytes(plain))
+	add := func(l packedLayer) {
+		n.Blobs = append(n.Blobs, l.blob)
+		m.Layers = append(m.Layers, l.blob.Desc)
+		cfg.RootFS.DiffIDs = append(cfg.RootFS.DiffIDs, l.plain)
 	}
-	add("hello", program)
+	add(helloLayer(t, arch))
 	if extra > 0 {
-		add("random-"+text, registrytest.Bytes(uint64(crc32.ChecksumIEEE([]byte(text))), extra))
+		add(layer(t, "random-"+text, registrytest.Bytes(uint64(crc32.ChecksumIEEE([]byte(text))), extra)))
 	}
 	n.Blobs[0] = registrytest.NewBlob(ocispec.MediaTypeImageConfig, encode(t, cfg))
 	m.Config = n.Blobs[0].Desc
@@ -62,7 +57,29 @@ func multiArch(t *testing.T, text string, extra int) registrytest.Node {
 // printed is what a container of an image with that text prints here.
 func printed(text string) string { return text + " " + runtime.GOARCH }
 
-func layer(t *testing.T, name string, body []byte) (plain, packed []byte) {
+// packedLayer is a layer with the digest of what is in it.
+type packedLayer struct {
+	blob  registrytest.Blob
+	plain digest.Digest
+}
+
+// helloLayers are made once for an architecture: compressing takes long under the race detector.
+var helloLayers sync.Map
+
+func helloLayer(t *testing.T, arch string) packedLayer {
+	t.Helper()
+	if l, ok := helloLayers.Load(arch); ok {
+		return l.(packedLayer)
+	}
+	program, err := os.ReadFile(hello(t, arch))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, _ := helloLayers.LoadOrStore(arch, layer(t, "hello", program))
+	return l.(packedLayer)
+}
+
+func layer(t *testing.T, name string, body []byte) packedLayer {
 	t.Helper()
 	var tarred, zipped bytes.Buffer
 	w := tar.NewWriter(&tarred)
@@ -86,7 +103,7 @@ func layer(t *testing.T, name string, body []byte) (plain, packed []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return tarred.Bytes(), zipped.Bytes()
+	return packedLayer{registrytest.NewBlob(ocispec.MediaTypeImageLayerGzip, zipped.Bytes()), digest.FromBytes(tarred.Bytes())}
 }
 
 func encode(t *testing.T, v any) []byte {
