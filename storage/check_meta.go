@@ -36,7 +36,7 @@ func (c *checker) tryIndex(path string) error {
 	if err != nil {
 		return err
 	}
-	err = db.View(func(tx *bbolt.Tx) (err error) {
+	err = guarded(db.View, func(tx *bbolt.Tx) (err error) {
 		for e := range tx.Check() { // to its end, as it wants to be
 			err = fmt.Errorf("%s: %w: %w", path, errBadIndex, e)
 		}
@@ -46,7 +46,7 @@ func (c *checker) tryIndex(path string) error {
 		err = prepareDB(db)
 	}
 	if err == nil {
-		err = db.View(c.readIndex)
+		err = guarded(db.View, c.readIndex)
 	}
 	if err != nil {
 		return errors.Join(err, db.Close())

@@ -1,6 +1,7 @@
 package storage_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -298,6 +299,50 @@ func TestCheck(t *testing.T) {
 			}
 			wantBytes(t, s.Over("m", c.up), c.half, registry.Whole, c.bodies[c.half])
 		})
+	}
+}
+
+// TestIndexRots overwrites one page of meta.db after another. The store starts, and everybody gets the right bytes, or it says
+// what to do; and that helps.
+func TestIndexRots(t *testing.T) {
+	sound := newCache(t)
+	info, err := os.Stat(filepath.Join(sound.dir, "meta.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := int64(os.Getpagesize())
+	for at := int64(0); at < info.Size(); at += page {
+		for _, b := range []byte{0, 0xff} {
+			c := sound.copied(t)
+			if err := overwrite(filepath.Join(c.dir, "meta.db"), at, bytes.Repeat([]byte{b}, int(page))); err != nil {
+				t.Fatal(err)
+			}
+			reads := func(s *storage.Store) {
+				for _, o := range []registry.Object{c.config, c.manifest, c.layer} {
+					wantBytes(t, s.Over("m", c.up), o, registry.Whole, c.bodies[o])
+				}
+				if err := s.Close(); err != nil && !strings.Contains(err.Error(), "fsck --repair") {
+					t.Errorf("page %d of %q: close: %v", at/page, b, err)
+				}
+			}
+			s, err := storage.Open(storage.Options{Path: c.dir})
+			if err == nil {
+				reads(s)
+			} else if !strings.Contains(err.Error(), "fsck --repair") {
+				t.Errorf("page %d of %q: %v", at/page, b, err)
+			}
+			if _, err := storage.Check(t.Context(), storage.CheckOptions{Path: c.dir, Repair: true}); err != nil {
+				t.Errorf("page %d of %q: repair: %v", at/page, b, err)
+			}
+			if report, err := storage.Check(t.Context(), storage.CheckOptions{Path: c.dir}); err != nil || report.Problems > 0 {
+				t.Errorf("page %d of %q: after the repair: %+v, %v", at/page, b, report, err)
+			}
+			if s, err = storage.Open(storage.Options{Path: c.dir}); err != nil {
+				t.Errorf("page %d of %q: after the repair: %v", at/page, b, err)
+			} else {
+				reads(s)
+			}
+		}
 	}
 }
 

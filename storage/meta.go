@@ -59,7 +59,7 @@ func (m *meta) get(bucket, key string, unwritten func(batch) (v []byte, known bo
 		}
 	}
 	var v []byte
-	_ = m.db.View(func(tx *bbolt.Tx) error { // fails only once the store is closed: then nothing is there
+	_ = guarded(m.db.View, func(tx *bbolt.Tx) error { // fails once the store is closed, or is damaged: then nothing is there
 		v = bytes.Clone(tx.Bucket([]byte(bucket)).Get([]byte(key)))
 		return nil
 	})
@@ -109,7 +109,7 @@ func (m *meta) putAccess(d digest.Digest, r objectRow) {
 // no sense is -1. They share two pieces of memory, for there may be millions.
 func (m *meta) objects(prefix string, n int) ([]item, error) {
 	items, digests := make([]item, 0, n), make([]byte, 0, n*(len(prefix)+62))
-	err := m.db.View(func(tx *bbolt.Tx) error {
+	err := guarded(m.db.View, func(tx *bbolt.Tx) error {
 		c := tx.Bucket([]byte(bucketObjects)).Cursor()
 		for k, v := c.Seek([]byte(prefix)); bytes.HasPrefix(k, []byte(prefix)); k, v = c.Next() {
 			r, ok := decodeObject(v)
@@ -172,7 +172,7 @@ func (m *meta) flush() error {
 	if len(b.objects)+len(b.tags) == 0 {
 		return nil
 	}
-	err := m.update(b.apply)
+	err := guarded(m.update, b.apply)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err != nil { // try again with the next flush; what was written since is newer

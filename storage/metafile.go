@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -18,9 +20,12 @@ var (
 
 // openDB opens the file, and makes it unless readOnly. Of a damaged one it notices what would end the process.
 func openDB(path string, wait time.Duration, readOnly bool) (db *bbolt.DB, err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	var file *os.File // that has the lock
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("%s: %w: %v", path, errBadIndex, r)
+			// Closing would not do: the file is mapped.
+			err = errors.Join(fmt.Errorf("%s: %w: %v", path, errBadIndex, r), syscall.Flock(int(file.Fd()), syscall.LOCK_UN), file.Close())
 		}
 	}()
 	info, err := os.Stat(path)
@@ -32,7 +37,11 @@ func openDB(path string, wait time.Duration, readOnly bool) (db *bbolt.DB, err e
 			return nil, err
 		}
 	}
-	db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: wait, ReadOnly: readOnly, FreelistType: bbolt.FreelistMapType})
+	db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: wait, ReadOnly: readOnly, FreelistType: bbolt.FreelistMapType,
+		OpenFile: func(name string, flag int, perm os.FileMode) (_ *os.File, err error) {
+			file, err = os.OpenFile(name, flag, perm)
+			return file, err
+		}})
 	switch {
 	case errors.Is(err, berrors.ErrTimeout):
 		err = errLocked
@@ -55,11 +64,23 @@ func openDB(path string, wait time.Duration, readOnly bool) (db *bbolt.DB, err e
 	return db, nil
 }
 
+// guarded runs a transaction. The library panics at some kinds of damage, and reads where nothing is mapped at others: here
+// that is an error.
+func guarded(transaction func(func(*bbolt.Tx) error) error, f func(*bbolt.Tx) error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%w: %v", errBadIndex, r)
+		}
+	}()
+	return transaction(f)
+}
+
 func buckets() []string { return []string{bucketObjects, bucketLinks, bucketTags, bucketFormat} }
 
 // prepareDB makes a new file one of ours.
 func prepareDB(db *bbolt.DB) error {
-	return db.Update(func(tx *bbolt.Tx) error {
+	return guarded(db.Update, func(tx *bbolt.Tx) error {
 		for _, b := range buckets() {
 			if _, err := tx.CreateBucketIfNotExists([]byte(b)); err != nil {
 				return err

@@ -70,7 +70,7 @@ func (m *meta) keys(bucket, prefix, suffix string) (keys []string, err error) {
 	if err := m.flush(); err != nil {
 		return nil, err
 	}
-	err = m.db.View(func(tx *bbolt.Tx) error {
+	err = guarded(m.db.View, func(tx *bbolt.Tx) error {
 		c := tx.Bucket([]byte(bucket)).Cursor()
 		for k, _ := c.Seek([]byte(prefix)); bytes.HasPrefix(k, []byte(prefix)) && k != nil; k, _ = c.Next() {
 			if bytes.HasSuffix(k, []byte(suffix)) {
