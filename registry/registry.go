@@ -124,6 +124,8 @@ type Image struct {
 	Tags       []string
 	PushedAt   time.Time // zero where the registry does not say
 	Bytes      int64     // of its blobs; 0 where the registry does not say
+	// Subject is the manifest that it is about; "" for none, and where the registry does not say.
+	Subject digest.Digest
 }
 
 // Catalog lists a registry as a whole: what a sweep compares.

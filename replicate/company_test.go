@@ -386,6 +386,38 @@ func TestFollowOfAnOrdinaryTag(t *testing.T) {
 	}
 }
 
+// Where rules want images by their tags, a sweep finds what is about those that are there, and nothing else.
+func TestSweepFindsWhatIsAboutImages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := run(t, nil)
+		s := pushSigned(t, r.src, "app", "v1")
+		registrytest.Push(t, r.src, "app", "dev", registrytest.Image(50, 10))
+		unwanted := registrytest.Image(51, 10)
+		registrytest.Push(t, r.src, "app", "", unwanted)
+		registrytest.Push(t, r.src, "app", "", registrytest.Referrer(unwanted.Desc, "application/signature", []byte("x")))
+		registrytest.Push(t, r.src, "app", cosignTag(unwanted, ".sig"), registrytest.Image(52, 10))
+		sw := &replicate.Sweep{Mirror: "m", Destination: "d", Source: r.src, Target: r.dst, Queue: r.q,
+			Wants: func(repo, tag string) bool { return tag == "v1" }}
+		sweep := func() int {
+			plan, err := sw.Plan(t.Context(), time.Time{}, nil)
+			must(t, err)
+			must(t, r.q.PutAll(t.Context(), plan.Jobs(time.Now())))
+			r.settle(time.Minute)
+			return len(plan.Differences)
+		}
+		// The image; then what is about it, of which events told nobody: two referrers and two tags; then a referrer's referrer.
+		for i, want := range []int{1, 4, 1, 0} {
+			if got := sweep(); got != want {
+				t.Errorf("sweep %d: %d differences, want %d", i, got, want)
+			}
+		}
+		s.arrived(t, r.places, "app")
+		if d, err := r.dst.Resolve(t.Context(), "app", cosignTag(unwanted, ".sig")); err == nil {
+			t.Errorf("what is about an image that is not wanted was copied: %v", d)
+		}
+	})
+}
+
 func editIndex(n registrytest.Node, edit func(*ocispec.Index)) registrytest.Node {
 	var ix ocispec.Index
 	err := json.Unmarshal(n.Body, &ix)

@@ -38,6 +38,7 @@ type Difference struct {
 	Have     digest.Digest // what the destination's tag names; "" when there is none
 	PushedAt time.Time     // zero when the source does not say
 	Bytes    int64         // of the image's blobs if it is missing and the source says; else 0
+	Follow   bool          // it is about an image that is there, and wanted for that alone
 }
 
 // Plan is what a sweep found, oldest push first: a destination whose lifecycle keeps the newest N images would otherwise
@@ -71,7 +72,7 @@ func (p *Plan) Jobs(now time.Time) []Job {
 		if !d.Action.Copies() {
 			continue
 		}
-		j := Job{Key: d.Key, Lane: registry.LaneSweep, SeenAt: d.PushedAt, NextAt: d.PushedAt, Bytes: d.Bytes}
+		j := Job{Key: d.Key, Lane: registry.LaneSweep, SeenAt: d.PushedAt, NextAt: d.PushedAt, Bytes: d.Bytes, Follow: d.Follow}
 		if d.Tag != "" {
 			j.Hint = d.Want
 		}

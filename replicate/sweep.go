@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -100,6 +101,9 @@ func (s *Sweep) compare(ctx context.Context, p *Plan, repo string, since time.Ti
 	var found []Receipt
 	var differences []Difference
 	for _, img := range wanted {
+		if img.follow && !there.follows(&img) {
+			continue
+		}
 		d := img.Descriptor.Digest
 		_, present := there.images[d]
 		if present {
@@ -121,7 +125,7 @@ func (s *Sweep) compare(ctx context.Context, p *Plan, repo string, since time.Ti
 			if echo, err := s.Trail.Echo(repo, there.repo, tag, d, there.tags[tag]); err != nil || echo {
 				return err
 			}
-			diff := Difference{Key: s.key(repo, tag, d), Want: d, Have: there.tags[tag], PushedAt: img.PushedAt, Bytes: bytes}
+			diff := Difference{Key: s.key(repo, tag, d), Want: d, Have: there.tags[tag], PushedAt: img.PushedAt, Bytes: bytes, Follow: img.follow}
 			switch {
 			case tag != "" && diff.Have != "":
 				diff.Action = MoveTag
@@ -164,31 +168,60 @@ func (s *Sweep) compare(ctx context.Context, p *Plan, repo string, since time.Ti
 	return s.Queue.note(ctx, found)
 }
 
-// wanted returns the source's images that the rules want, each with those of its tags that they want.
-func (s *Sweep) wanted(ctx context.Context, repo string, since time.Time) ([]registry.Image, error) {
-	var images []registry.Image
+// candidate is an image of the source that may be missing at the destination.
+type candidate struct {
+	registry.Image
+	follow bool // it is wanted only if it is about an image that is there
+}
+
+// wanted returns the source's images that the rules want, each with those of its tags that they want, and those that are about
+// others.
+func (s *Sweep) wanted(ctx context.Context, repo string, since time.Time) ([]candidate, error) {
+	var images []candidate
 	for img, err := range s.Source.Images(ctx, repo, since) {
 		switch {
 		case registry.CodeOf(err) == registry.CodeNameUnknown: // deleted meanwhile
 			return nil, nil
 		case err != nil:
 			return nil, atSource(err)
-		}
-		tagged := len(img.Tags) > 0
-		if s.Wants != nil {
-			var tags []string
-			for _, t := range img.Tags {
-				if s.Wants(repo, t) {
-					tags = append(tags, t)
-				}
+		case s.Wants == nil:
+			images = append(images, candidate{img, false})
+			continue
+		case len(img.Tags) == 0:
+			if wants := s.Wants(repo, ""); wants || img.Subject != "" {
+				images = append(images, candidate{img, !wants})
 			}
-			img.Tags = tags
+			continue
 		}
-		if len(img.Tags) > 0 || !tagged && (s.Wants == nil || s.Wants(repo, "")) {
-			images = append(images, img)
+		var tags, about []string
+		for _, t := range img.Tags {
+			if s.Wants(repo, t) {
+				tags = append(tags, t)
+			} else if _, ok := rules.Subject(t); ok {
+				about = append(about, t)
+			}
+		}
+		if img.Tags = tags; len(tags) > 0 {
+			images = append(images, candidate{img, false})
+		}
+		if img.Tags = about; len(about) > 0 {
+			images = append(images, candidate{img, true})
 		}
 	}
 	return images, nil
+}
+
+// follows reports whether the destination has what the image is about, and leaves it only the tags that are about that.
+func (l *listing) follows(img *candidate) bool {
+	has := func(d digest.Digest) bool { _, ok := l.images[d]; return ok }
+	if len(img.Tags) == 0 {
+		return has(img.Subject)
+	}
+	img.Tags = slices.DeleteFunc(slices.Clone(img.Tags), func(tag string) bool {
+		about, _ := rules.Subject(tag)
+		return !has(about)
+	})
+	return len(img.Tags) > 0
 }
 
 // listing is a repository of the destination.

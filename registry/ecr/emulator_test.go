@@ -341,3 +341,22 @@ func TestKeeper(t *testing.T) {
 		t.Errorf("expires, during an outage: %v", err)
 	}
 }
+
+// A listing tells what an image is about.
+func TestImagesTellTheirSubject(t *testing.T) {
+	_, r := start(t, ecrtest.Options{})
+	image := registrytest.Image(1, 100)
+	about := registrytest.Referrer(image.Desc, "application/signature", []byte("signature"))
+	registrytest.Push(t, r, "app", "v1", image)
+	registrytest.Push(t, r, "app", "", about)
+	got := make(map[digest.Digest]digest.Digest)
+	for img, err := range r.Images(t.Context(), "app", time.Time{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[img.Descriptor.Digest] = img.Subject
+	}
+	if diff := cmp.Diff(map[digest.Digest]digest.Digest{image.Desc.Digest: "", about.Desc.Digest: image.Desc.Digest}, got); diff != "" {
+		t.Errorf("subjects (-want +got):\n%s", diff)
+	}
+}

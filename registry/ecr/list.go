@@ -146,6 +146,7 @@ func (r *Registry) Describe(ctx context.Context, repo string, d digest.Digest) (
 }
 
 func described(d types.ImageDetail) registry.Image {
-	return registry.Image{PushedAt: aws.ToTime(d.ImagePushedAt), Tags: d.ImageTags, Bytes: aws.ToInt64(d.ImageSizeInBytes), Descriptor: registry.Descriptor{
-		MediaType: aws.ToString(d.ImageManifestMediaType), Digest: digest.Digest(aws.ToString(d.ImageDigest))}}
+	return registry.Image{PushedAt: aws.ToTime(d.ImagePushedAt), Tags: d.ImageTags, Bytes: aws.ToInt64(d.ImageSizeInBytes),
+		Subject: digest.Digest(aws.ToString(d.SubjectManifestDigest)), Descriptor: registry.Descriptor{
+			MediaType: aws.ToString(d.ImageManifestMediaType), Digest: digest.Digest(aws.ToString(d.ImageDigest))}}
 }

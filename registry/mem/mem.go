@@ -196,6 +196,9 @@ func (r *Registry) Describe(ctx context.Context, name string, d digest.Digest) (
 func (p *repo) image(d digest.Digest) registry.Image {
 	m := p.manifests[d]
 	img := registry.Image{Descriptor: m.desc, PushedAt: m.pushed}
+	if m.links.Subject != nil {
+		img.Subject = m.links.Subject.Digest
+	}
 	for t, td := range p.tags {
 		if td == d {
 			img.Tags = append(img.Tags, t)
