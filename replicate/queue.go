@@ -222,7 +222,10 @@ func (q *Queue) release(j Job, delay time.Duration) {
 
 // Done ends the lease of a job that was done, and files its receipts in the same write. The job leaves the queue, or is
 // pending again if it was put meanwhile. On an error (the file cannot be written) it is pending again after a delay.
-func (q *Queue) Done(j Job, receipts ...Receipt) error {
+func (q *Queue) Done(j Job, receipts ...Receipt) error { return q.done(j, 0, receipts) }
+
+// done is Done; with a delay the job is pending again after that.
+func (q *Queue) done(j Job, again time.Duration, receipts []Receipt) error {
 	for _, r := range receipts {
 		if err := r.Key.Validate(); err != nil {
 			return fmt.Errorf("receipt: %w", err)
@@ -234,8 +237,8 @@ func (q *Queue) Done(j Job, receipts ...Receipt) error {
 			return
 		}
 		d.ended = true
-		if d.again {
-			d.job.State, d.job.NextAt = Pending, time.Now()
+		if d.again || again > 0 {
+			d.job.State, d.job.NextAt = Pending, time.Now().Add(again)
 		} else {
 			d.exists = false
 		}

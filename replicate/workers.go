@@ -94,6 +94,10 @@ func (w *Workers) run(ctx context.Context, highest registry.Lane) error {
 	}
 }
 
+// settling is how long what an event told of may not be there yet, or the tag name what it named before: Distribution tells of a
+// push before it writes the tag (registry/handlers/manifests.go, PutManifest).
+const settling = 5 * time.Second
+
 // work does one attempt at j and tells the queue, the metrics and the log how it went.
 func (w *Workers) work(ctx context.Context, j Job) {
 	began := w.o.Now()
@@ -102,6 +106,13 @@ func (w *Workers) work(ctx context.Context, j Job) {
 	w.speed.end(w.o.Now(), err == nil || errors.Is(err, ErrGone) || errors.Is(err, ErrUnwanted))
 	if err != nil && ctx.Err() != nil && !errors.Is(err, ErrGone) {
 		w.o.Queue.Release(j)
+		return
+	}
+	gone := errors.Is(err, ErrGone) && registry.CodeOf(err) != registry.CodeNameUnknown
+	other := err == nil && j.Hint != "" && j.Hint != res.Digest
+	early := (gone || other) && j.Lane == registry.LaneEvent && time.Since(j.Created) < settling
+	if early && (gone || res.Found) {
+		w.o.Queue.Postpone(j, settling/10)
 		return
 	}
 	now := w.o.Now()
@@ -137,7 +148,11 @@ func (w *Workers) work(ctx context.Context, j Job) {
 		found := res.Found && j.Attempts == 0
 		r := Receipt{Key: j.Key, SeenAt: j.SeenAt, PullableAt: res.Pullable, Bytes: res.Bytes, Found: !res.Brought && j.Attempts == 0, Partial: res.Partial}
 		r.Key.Tag, r.Key.Digest = "", res.Digest
-		if j.Hint != "" && j.Hint != res.Digest {
+		var again time.Duration
+		if early {
+			again = settling / 10
+		}
+		if other {
 			result, r.SeenAt = "superseded", time.Time{} // that event was about another image
 		}
 		attrs = append(attrs, slog.String("digest", res.Digest.String()), slog.Int64("bytes", res.Bytes))
@@ -151,7 +166,7 @@ func (w *Workers) work(ctx context.Context, j Job) {
 			t.Key, t.Digest, t.Found = j.Key, res.Digest, found
 			receipts = append(receipts, t)
 		}
-		if stored = w.o.Queue.Done(j, receipts...); stored == nil {
+		if stored = w.o.Queue.done(j, again, receipts); stored == nil {
 			stored = w.o.Queue.trim(ctx)
 		}
 		// How old history is says nothing of how long replication takes.
