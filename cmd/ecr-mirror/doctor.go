@@ -103,8 +103,9 @@ func (d *doctor) registry(ctx context.Context, m *config.Mirror, c config.Regist
 		return
 	}
 	repo := d.layers(ctx, r, c)
-	d.permissions(ctx, r, c, repo)
-	if m.Source.Host() != c.Host() {
+	written := m.Source.Host() != c.Host()
+	d.permissions(ctx, r, c, repo, written)
+	if written {
 		rate := float64(c.Rates.PutImage)
 		if rate == 0 {
 			rate = ecr.DefaultRate("PutImage")
@@ -216,8 +217,8 @@ func (d *doctor) wanted(c config.Registry, name string) bool {
 	return true
 }
 
-// permissions probes every action that iam-policy would print for c.
-func (d *doctor) permissions(ctx context.Context, r *ecr.Registry, c config.Registry, repo string) {
+// permissions probes every action that iam-policy would print for c, which images are written to or only read from.
+func (d *doctor) permissions(ctx context.Context, r *ecr.Registry, c config.Registry, repo string, written bool) {
 	all, err := policies(d.cfg, d.options)
 	if err != nil {
 		d.note(finding{Check: "permission", Where: c.Host()}, err)
@@ -229,6 +230,9 @@ func (d *doctor) permissions(ctx context.Context, r *ecr.Registry, c config.Regi
 		for _, s := range g.Document.Statement {
 			for _, res := range s.Resource {
 				pattern, here := strings.CutPrefix(res, prefix)
+				if res == "*" && written { // what is of no repository is for writing
+					pattern, here = res, true
+				}
 				if g.Kind != "identity" || !here {
 					continue
 				}
@@ -261,7 +265,7 @@ func (d *doctor) probe(ctx context.Context, r *ecr.Registry, f finding, action, 
 func (d *doctor) needed(all []grant, g grant, s iam.Statement, c config.Registry, action, resource string) *grant {
 	one := iam.Statement{Sid: s.Sid, Effect: iam.Allow, Action: iam.Strings{action}, Resource: iam.Strings{resource}}
 	for _, other := range all {
-		if other.Kind == "registry" && other.AttachTo == c.Host() {
+		if other.Kind == "registry" && other.AttachTo == c.Host() && resource != "*" {
 			one.Principal = &iam.Principal{AWS: iam.Strings{g.AttachTo}}
 			return &grant{"registry", c.Host(), iam.Document{Version: iam.Version, Statement: []iam.Statement{one}}}
 		}

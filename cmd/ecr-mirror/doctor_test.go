@@ -81,7 +81,7 @@ func TestDoctor(t *testing.T) {
 			n[f.Result+" "+f.Check]++
 		}
 		// The doctor alone would need sqs:GetQueueAttributes; the destination has no image.
-		if d.failed() != 0 || n["ok permission"] != 6+11 || n["ok credentials"] != 2 || n["ok clock"] != 2 || n["ok layers"] != 1 || n["unknown queue"] != 1 || n["ok queue"] != 1 {
+		if d.failed() != 0 || n["ok permission"] != 6+13 || n["ok credentials"] != 2 || n["ok clock"] != 2 || n["ok layers"] != 1 || n["unknown queue"] != 1 || n["ok queue"] != 1 {
 			t.Errorf("%v\n%s", n, d.results())
 		}
 	})

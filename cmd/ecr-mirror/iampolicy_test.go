@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -210,4 +213,51 @@ func (r *rig) everything() {
 		}
 		return !r.replicated("team/app", "evented", evented)
 	})
+}
+
+// What is printed for people is each policy below where it belongs, and nothing that the configuration at hand does not need.
+func TestIAMPolicyCommand(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "c.yaml")
+	must(t, os.WriteFile(file, []byte(`
+cache: {path: /var/lib/ecr-mirror}
+mirrors:
+- source: {registry: 111122223333.dkr.ecr.cn-north-1.amazonaws.com.cn}
+  destination: {registry: 111122223333.dkr.ecr.cn-northwest-1.amazonaws.com.cn}
+  replication: {rules: [{repositories: ["team/**"], rename: {to: copy/}}]}
+- source: {registry: registry.example.com}
+`), 0o600))
+	run := func(args ...string) (string, error) {
+		cmd := command()
+		var out bytes.Buffer
+		cmd.SetOut(&out)
+		cmd.SetArgs(append([]string{"iam-policy", "--config", file}, args...))
+		err := cmd.ExecuteContext(t.Context())
+		return out.String(), err
+	}
+	got, err := run()
+	must(t, err)
+	for _, want := range []string{"# identity policy of arn:aws-cn:iam::111122223333:role/ecr-mirror\n", `"arn:aws-cn:ecr:cn-northwest-1:111122223333:repository/copy/team/*"`, `"ecr:PutImage"`} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %s in\n%s", want, got)
+		}
+	}
+	for _, not := range []string{"sqs:", "kms:", "sts:", "registry policy", "BatchDelete", "ReplicateImage", "TagResource"} {
+		if strings.Contains(got, not) {
+			t.Errorf("%s in\n%s", not, got)
+		}
+	}
+	got, err = run("--output", "json", "--principal", "arn:aws-cn:iam::444455556666:role/mirror")
+	must(t, err)
+	var grants []grant
+	must(t, json.Unmarshal([]byte(got), &grants))
+	kinds := map[string]int{}
+	for _, g := range grants {
+		kinds[g.Kind]++
+	}
+	if kinds["identity"] != 1 || kinds["registry"] != 2 || len(grants) != 3 {
+		t.Errorf("%v", kinds)
+	}
+	if _, err := run("--principal", "me"); err == nil {
+		t.Error("no error for a principal that is no ARN")
+	}
 }

@@ -79,6 +79,12 @@ func (r *Registry) probes(repo string) map[string]func(context.Context) error {
 		"ecr:BatchDeleteImage": func(ctx context.Context) error {
 			return probe(ctx, r, batchDeleteImage, r.api.BatchDeleteImage, &ecr.BatchDeleteImageInput{RegistryId: r.id(), RepositoryName: name, ImageIds: []types.ImageIdentifier{id}})
 		},
+		"ecr:GetAccountSetting": func(ctx context.Context) error {
+			return probe(ctx, r, getAccountSetting, r.api.GetAccountSetting, &ecr.GetAccountSettingInput{Name: aws.String("BLOB_MOUNTING")})
+		},
+		"ecr:GetAuthorizationToken": func(ctx context.Context) error {
+			return probe(ctx, r, getToken, r.api.GetAuthorizationToken, &ecr.GetAuthorizationTokenInput{})
+		},
 		"ecr:CreateRepository": func(ctx context.Context) error {
 			if err := probe(ctx, r, describeRepos, r.api.DescribeRepositories, &ecr.DescribeRepositoriesInput{RegistryId: r.id(), RepositoryNames: []string{repo}}); err != nil {
 				return &registry.Error{Class: registry.Internal, Err: fmt.Errorf("nobody knows without a repository that exists: %w", err)}

@@ -29,6 +29,9 @@ func putImage(c call, in struct {
 	if err != nil {
 		return nil, err
 	}
+	if len(in.Manifest) > maxManifest {
+		return nil, invalidParameter("imageManifest", "Member must have length less than or equal to "+itoa(maxManifest))
+	}
 	if len(in.Tag) > 300 {
 		return nil, invalidParameter("imageTag", "Member must have length less than or equal to 300")
 	}

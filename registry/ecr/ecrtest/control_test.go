@@ -170,6 +170,11 @@ func TestPutImageErrors(t *testing.T) {
 	if err := put(t, c, "app", "", wrong); code(err) != "ImageDigestDoesNotMatchException" {
 		t.Errorf("digest: %v", err)
 	}
+	huge := img
+	huge.Body = append(append([]byte{}, img.Body...), make([]byte, 4<<20)...)
+	if err := put(t, c, "app", "", huge); code(err) != "InvalidParameterException" {
+		t.Errorf("more than 4 MiB: %v", err)
+	}
 	if err := put(t, c, "none", "", img); code(err) != "RepositoryNotFoundException" {
 		t.Errorf("repository: %v", err)
 	}

@@ -29,7 +29,7 @@ type Options struct {
 	LayerURL     string             // base URL of the layer host; "": what Start opened, else the host that the caller used
 	CrossAccount bool               // every principal may act in every account; else Allow or a policy is needed
 	Rates        map[string]float64 // calls per second of a control operation, per registry; see Quotas. Empty: no throttling
-	Limits       map[string]int     // quotas on what exists, for tests: Repositories, ImagesPerRepository, TagsPerImage, PullThroughCacheRules. Absent: ECR's
+	Limits       map[string]int     // quotas on what exists, for tests: Repositories, ImagesPerRepository, TagsPerImage, LayerParts, PullThroughCacheRules. Absent: ECR's
 	// Decisions is told of every permission check; nil: nobody. It must not call the Emulator.
 	Decisions func(iam.Request, iam.Verdict)
 	Events    EventQuality // how events get to their targets

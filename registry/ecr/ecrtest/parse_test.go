@@ -1,12 +1,15 @@
 package ecrtest
 
 import (
+	"encoding/json"
 	"encoding/xml"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/go-digest"
 )
 
 func TestQueryProtocol(t *testing.T) {
@@ -83,6 +86,35 @@ func FuzzAuthorization(f *testing.F) {
 		r.Header.Set("X-Amz-Date", "20261104T000000Z")
 		if _, err := e.verify(r, nil); err == nil {
 			t.Errorf("%q verified", h)
+		}
+	})
+}
+
+func FuzzPattern(f *testing.F) {
+	f.Add(`{"source":["aws.ecr"],"detail":{"repository-name":[{"prefix":"team/"},{"anything-but":["x"]}],"image-tag":[{"exists":false}]}}`)
+	f.Add(`{"detail":{"a":{"b":[null,1,{"wildcard":"*?"}]}}}`)
+	var event any
+	if err := json.Unmarshal([]byte(Event{Source: "aws.ecr", Detail: Detail{Repository: "team/app"}}.Raw()), &event); err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if p, err := parsePattern(text); err == nil {
+			p.matches(event)
+			p.matches(nil)
+		}
+	})
+}
+
+func FuzzLifecyclePolicy(f *testing.F) {
+	f.Add(`{"rules":[{"rulePriority":1,"description":"keep the newest, and let everything else go after a while","selection":{"tagStatus":"tagged","tagPatternList":["v*"],"countType":"sinceImagePushed","countUnit":"days","countNumber":9},"action":{"type":"expire"}}]}`)
+	p := &repository{Tags: map[string]digest.Digest{"v1": digest.FromString("a")}, Images: map[digest.Digest]*image{digest.FromString("a"): {}, digest.FromString("b"): {}}}
+	f.Fuzz(func(t *testing.T, text string) {
+		l, err := parseLifecycle(text)
+		if err != nil {
+			return
+		}
+		if acts := l.evaluate(p, time.Now()); len(acts) > len(p.Images) {
+			t.Errorf("%d acts on %d images", len(acts), len(p.Images))
 		}
 	})
 }

@@ -76,7 +76,7 @@ func TestCreateOnPush(t *testing.T) {
 
 // Quotas on what exists are LimitExceededException.
 func TestLimits(t *testing.T) {
-	emu := start(t, ecrtest.Options{Limits: map[string]int{"Repositories": 2, "ImagesPerRepository": 1, "TagsPerImage": 2, "PullThroughCacheRules": 1}})
+	emu := start(t, ecrtest.Options{Limits: map[string]int{"Repositories": 2, "ImagesPerRepository": 1, "TagsPerImage": 2, "LayerParts": 2, "PullThroughCacheRules": 1}, PartSize: 10})
 	c, ctx := client(t, emu, emu.Credentials(account)), t.Context()
 	a, b := registrytest.Image(1, 10), registrytest.Image(2, 10)
 	push(t, c, "a1", "v1", a)
@@ -89,12 +89,15 @@ func TestLimits(t *testing.T) {
 		return err
 	}
 	for _, blob := range b.Blobs {
-		upload(t, c, "a1", blob.Body, 10<<20)
+		if err := upload(t, c, "a1", blob.Body, 10<<20); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for name, got := range map[string][2]error{
 		"repositories": {create("b1"), create("c1")},
 		"images":       {nil, put(t, c, "a1", "", b)},
 		"tags":         {put(t, c, "a1", "v2", a), put(t, c, "a1", "v3", a)},
+		"parts":        {upload(t, c, "a1", make([]byte, 20), 10), upload(t, c, "a1", make([]byte, 30), 10)},
 		"cache rules":  {rule("q1"), rule("q2")},
 	} {
 		if code(got[0]) != "" || code(got[1]) != "LimitExceededException" {

@@ -104,6 +104,9 @@ func (r *Registry) part(name, id string, first, last int64, b []byte) (int64, er
 	if last-first+1 != int64(len(b)) || len(b) == 0 {
 		return 0, errf("InvalidParameterException", "Invalid parameter at 'LayerPartBlob' failed to satisfy constraint: 'Layer part size does not match the part first byte and part last byte'")
 	}
+	if limit := r.emu.limit("LayerParts", 4200); u.parts >= limit {
+		return 0, errf("LimitExceededException", "The upload with id '%s' already has the maximum number of parts which is %d", id, limit)
+	}
 	if err := u.append(r, first, bytes.NewReader(b)); err != nil {
 		return 0, err
 	}
