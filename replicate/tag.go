@@ -16,7 +16,8 @@ const maxRounds = 5
 // Tag makes tag name at the destination what it names at the source, with what is about it. It asks the source before it
 // writes and again after, until the two agree, so the last writer of any number of jobs leaves the source's answer behind.
 // Of an index of which not all platforms are wanted, the chosen images are copied: see Result.Partial. ErrGone: the source
-// has no such tag. ErrEcho: it names what came from this destination. An immutable tag that names another digest is Conflict. ctx bounds the whole copy.
+// has no such tag. ErrEcho: it names what came from this destination. An immutable tag that names another digest is
+// Conflict. ctx bounds the whole copy.
 func (c *Copier) Tag(ctx context.Context, im Image, tag string) (Result, error) {
 	t := c.transfer(im)
 	if im.Follow {
