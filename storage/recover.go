@@ -80,18 +80,19 @@ func (s *Store) recoverShard(algorithm, digits string) (found []*item, err error
 		return nil, err
 	}
 	found = make([]*item, 0, len(names))
+	known := func() string { return string(rows[0].key.digest[len(algorithm)+1:]) }
 	for _, name := range names {
-		d := digest.Digest(algorithm + ":" + name)
-		for ; len(rows) > 0 && rows[0].key.digest < d; rows = rows[1:] {
+		for ; len(rows) > 0 && known() < name; rows = rows[1:] {
 			s.meta.drop(rows[0].key.digest)
 		}
-		if len(rows) > 0 && rows[0].key.digest == d {
+		if len(rows) > 0 && known() == name {
 			it := &rows[0]
 			if rows = rows[1:]; it.size >= 0 {
 				found = append(found, it)
 				continue
 			}
 		}
+		d := digest.Digest(algorithm + ":" + name)
 		if d.Validate() != nil || !strings.HasPrefix(name, digits) {
 			s.log.Warn("not a file of the store", "path", filepath.Join(dir, name))
 			continue
