@@ -18,8 +18,8 @@ const inside = "BENCH_INSIDE"
 const congestion = "/proc/sys/net/ipv4/tcp_congestion_control"
 
 // isolated runs this process again in a network of its own, for which it needs root: nobody else is on that loopback, and
-// its congestion control is Reno. BBR, the default of some machines, sends by timers even there, which cost the sender
-// several times what sendfile does. It reports whether that could be done, and how the process ended.
+// its congestion control is Reno. BBR, the default of some machines, sends by timers even there, which double what sending
+// costs and hide what differs. It reports whether that could be done, and how the process ended.
 func isolated() (status int, ok bool) {
 	if os.Geteuid() != 0 {
 		return 0, false

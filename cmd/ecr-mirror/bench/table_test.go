@@ -41,12 +41,17 @@ func (t *table) print(out io.Writer) {
 	for _, r := range t.rows {
 		value, against, ratio := r.got[ours], "", ""
 		if r.against != "" {
-			base := r.got[r.against]
-			value /= base
-			against, ratio = r.against+" "+number(base), number(value)
+			against, ratio = r.against, "-"
+			if base, ok := r.got[r.against]; ok {
+				value /= base
+				against, ratio = r.against+" "+number(base), number(value)
+			}
 		}
 		verdict := "met"
-		if !(value <= r.limit) { // NaN is missed too
+		switch base, ok := r.got[r.against]; {
+		case r.against != "" && (!ok || math.IsNaN(base)):
+			verdict = "unknown"
+		case !(value <= r.limit): // NaN is missed too
 			verdict = "MISSED"
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t<= %s\t%s\n", r.what, r.unit, r.cell(ours), r.cell(dist), r.cell(nginx), against, ratio, number(r.limit), verdict)
