@@ -263,6 +263,9 @@ func (f *fill) end(ctx context.Context, err error) {
 	}
 	if result != "complete" && !keep {
 		removeFillFile(s.fillName(f.digest))
+		if f.verified { // publishing failed, perhaps after the rename; while mu is held nobody looks for it
+			os.Remove(s.blobPath(f.digest))
+		}
 	}
 	if s.fills[f.digest] == f {
 		delete(s.fills, f.digest)
@@ -291,7 +294,6 @@ func (f *fill) publish() error {
 		return err
 	}
 	if err := f.s.publish(f.file.data, path); err != nil {
-		os.Remove(path) // it may stand there already, and nobody would know of it
 		return err
 	}
 	os.Remove(f.s.fillName(f.digest) + ".map") // one that stays goes at the next start
