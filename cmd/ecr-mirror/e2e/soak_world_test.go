@@ -197,13 +197,29 @@ func (r *replica) serve(shared bool) {
 		account, sourceRegion, url, r.account, r.region, url, url+"/"+account+"/"+r.queue, shared))
 }
 
-// restart is kill -9, and up again.
+// restart is kill -9, and up again. While it was down somebody may have dialled from its port: then it starts once more.
 func (r *replica) restart() {
 	r.mu.Lock()
 	r.kills = append(r.kills, time.Now())
 	r.mu.Unlock()
 	r.kill()
-	r.start(r.w.t)
+	for range 100 {
+		r.process = start(r.w.t, r.env, binary(r.w.t), "serve", "--config", r.config)
+		for limit := time.Now().Add(time.Minute); time.Now().Before(limit); time.Sleep(20 * time.Millisecond) {
+			if status("http://"+r.mirror.admin+"/readyz") == http.StatusOK {
+				return
+			}
+			select {
+			case <-r.done:
+				limit = time.Time{}
+			default:
+			}
+		}
+		if !strings.Contains(r.stderr.String(), "address already in use") {
+			break
+		}
+	}
+	r.w.t.Fatalf("%s does not start again:\n%s", r.name, r.stderr.String())
 }
 
 // catalog returns all images of a registry, as repo@digest, and all tags, as repo:tag@digest.
