@@ -106,7 +106,7 @@ func (m *meta) putAccess(d digest.Digest, r objectRow) {
 }
 
 // objects returns the objects whose digests begin with prefix, in order, about n of them; the size of one whose row makes
-// no sense is -1. They share two pieces of memory, for there may be millions.
+// no sense is -1. They share two pieces of memory, which go with the last of them: there may be millions.
 func (m *meta) objects(prefix string, n int) ([]item, error) {
 	items, digests := make([]item, 0, n), make([]byte, 0, n*(len(prefix)+62))
 	err := guarded(m.db.View, func(tx *bbolt.Tx) error {
