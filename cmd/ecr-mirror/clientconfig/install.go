@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/ecr-mirror/ecr-mirror/storage/durable"
 )
@@ -44,19 +45,23 @@ func (c Client) each(root string, m Mirror, edit func(File, []byte) ([]byte, err
 		return nil, fmt.Errorf("%s: nothing to install: its text is for you to place", c.Name)
 	}
 	for _, f := range c.Files(m) {
-		path := filepath.Join(root, f.Path)
+		name := filepath.Join(root, f.Path)
+		path, err := follow(root, f.Path)
+		if err != nil {
+			return done, fmt.Errorf("%s: %w", name, err)
+		}
 		what, err := change(path, func(old []byte) ([]byte, error) { return edit(f, old) })
 		if err != nil {
-			return done, fmt.Errorf("%s: %w", path, err)
+			return done, fmt.Errorf("%s: %w", name, err)
 		}
-		done = append(done, Change{path, what})
+		done = append(done, Change{name, what})
 	}
 	return done, nil
 }
 
 // change replaces what is in the file at path by what edit makes of it; nil is no file.
 func change(path string, edit func([]byte) ([]byte, error)) (what string, err error) {
-	path, perm, old, err := current(path)
+	info, old, err := current(path)
 	if err != nil {
 		return "", err
 	}
@@ -73,11 +78,11 @@ func change(path string, edit func([]byte) ([]byte, error)) (what string, err er
 		return "", err
 	}
 	if _, err := os.Lstat(path + backup); old != nil && errors.Is(err, fs.ErrNotExist) {
-		if err := durable.WriteFile(path+backup+".tmp", path+backup, old, perm); err != nil {
+		if err := replace(path+backup, old, info); err != nil {
 			return "", fmt.Errorf("keep the old one: %w", err)
 		}
 	}
-	if err := durable.WriteFile(path+".ecr-mirror.tmp", path, changed, perm); err != nil {
+	if err := replace(path, changed, info); err != nil {
 		return "", err
 	}
 	if kept, err := os.ReadFile(path + backup); err == nil && bytes.Equal(kept, changed) { // it is what it was again
@@ -88,27 +93,85 @@ func change(path string, edit func([]byte) ([]byte, error)) (what string, err er
 	return "written", nil
 }
 
-// current reads the file at path; where that is a symbolic link, the file it leads to, which is the one to be replaced.
-func current(path string) (real string, perm fs.FileMode, data []byte, err error) {
-	if real, err = filepath.EvalSymlinks(path); errors.Is(err, fs.ErrNotExist) {
-		return path, 0o644, nil, nil
-	} else if err != nil {
-		return "", 0, nil, err
+// follow returns where name under root is once symbolic links are followed, as far as it exists: the file that a link leads
+// to is the one to be replaced. A link that leads out of root is an error, for what stands for / there is not / here.
+func follow(root, name string) (string, error) {
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return "", err
 	}
-	info, err := os.Stat(real)
+	if root, err = existing(root); err != nil {
+		return "", err
+	}
+	path, err := existing(filepath.Join(root, name))
+	if err != nil {
+		return "", err
+	}
+	if within, err := filepath.Rel(root, path); err != nil || !filepath.IsLocal(within) {
+		return "", fmt.Errorf("a symbolic link leads to %s, out of %s", path, root)
+	}
+	return path, nil
+}
+
+func existing(path string) (string, error) {
+	real, err := filepath.EvalSymlinks(path)
+	if parent := filepath.Dir(path); errors.Is(err, fs.ErrNotExist) && parent != path {
+		real, err = existing(parent)
+		return filepath.Join(real, filepath.Base(path)), err
+	}
+	return real, err
+}
+
+// current reads the file at path; info is nil if there is none.
+func current(path string) (info fs.FileInfo, data []byte, err error) {
+	info, err = os.Stat(path)
 	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil, nil
 	case err != nil:
-		return "", 0, nil, err
+		return nil, nil, err
 	case !info.Mode().IsRegular():
-		return "", 0, nil, errors.New("not a regular file")
+		return nil, nil, errors.New("not a regular file")
 	case info.Size() > maxFile:
-		return "", 0, nil, fmt.Errorf("larger than %d bytes", maxFile)
+		return nil, nil, fmt.Errorf("larger than %d bytes", maxFile)
 	}
-	data, err = os.ReadFile(real)
+	data, err = os.ReadFile(path)
 	if data == nil {
 		data = []byte{}
 	}
-	return real, info.Mode().Perm(), data, err
+	return info, data, err
+}
+
+// replace makes path hold data, with the mode and the owner of was, whatever the umask: clients of other users read it, and
+// what others may not read stays so. A file without a predecessor is for everybody to read. The temporary name is a new one,
+// so that nothing which lies there is written to or decides who may read.
+func replace(path string, data []byte, was fs.FileInfo) (err error) {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.tmp")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		f.Close()
+		if err != nil {
+			os.Remove(f.Name())
+		}
+	}()
+	perm := fs.FileMode(0o644)
+	if was != nil {
+		perm = was.Mode().Perm()
+		if owner, ok := was.Sys().(*syscall.Stat_t); ok {
+			if err := f.Chown(int(owner.Uid), int(owner.Gid)); err != nil {
+				return err
+			}
+		}
+	}
+	if err := f.Chmod(perm); err != nil {
+		return err
+	}
+	if _, err := f.Write(data); err != nil {
+		return err
+	}
+	return durable.Publish(f, path)
 }
 
 // discard removes a file with its backup, and its directory if that held nothing else.

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -161,5 +162,82 @@ func TestInstallStops(t *testing.T) {
 	}
 	if _, err := client(t, "containerd").Install(root, m); err == nil {
 		t.Error("a directory was taken for the file")
+	}
+}
+
+// The mode is that of before and the owner as well, or for everybody to read, whatever umask and remains of a crash say.
+func TestInstallKeepsModeAndOwner(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0o077))
+	for _, perm := range []fs.FileMode{0, 0o600, 0o640, 0o644} { // 0: no file
+		root := t.TempDir()
+		path, want := filepath.Join(root, "etc/docker/daemon.json"), perm
+		put(t, filepath.Join(root, "victim"), "mine", 0o600)
+		put(t, filepath.Join(root, "etc/docker/other"), "", 0o644)
+		if perm == 0 {
+			want = 0o644
+		} else {
+			put(t, path, "{\"debug\": true}", perm)
+			if err := os.Chmod(path, perm); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if perm != 0 && os.Getuid() == 0 {
+			if err := os.Chown(path, 1, 2); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, tmp := range []string{path + ".ecr-mirror.tmp", path + ".before-ecr-mirror.tmp"} {
+			if err := os.Symlink(filepath.Join(root, "victim"), tmp); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := client(t, "docker-hub").Install(root, local); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{path, path + ".before-ecr-mirror"} {
+			if perm == 0 && name != path {
+				continue // there was nothing to keep
+			}
+			info, err := os.Lstat(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if info.Mode() != want {
+				t.Errorf("%v: mode of %s: %v", perm, name, info.Mode())
+			}
+			if s := info.Sys().(*syscall.Stat_t); perm != 0 && os.Getuid() == 0 && (s.Uid != 1 || s.Gid != 2) {
+				t.Errorf("%v: %s belongs to %d:%d", perm, name, s.Uid, s.Gid)
+			}
+		}
+		if b, err := os.ReadFile(filepath.Join(root, "victim")); err != nil || string(b) != "mine" {
+			t.Errorf("%v: what a link in the way led to holds %q, %v", perm, b, err)
+		}
+	}
+}
+
+// With --root another system's / is edited: its links are not this system's.
+func TestInstallStaysUnderRoot(t *testing.T) {
+	for name, link := range map[string]string{"file": "etc/docker/daemon.json", "directory": "etc/docker"} {
+		root, outside := t.TempDir(), t.TempDir()
+		put(t, filepath.Join(outside, "daemon.json"), "{\"debug\": true}", 0o644)
+		target := outside
+		if name == "file" {
+			target = filepath.Join(outside, "daemon.json")
+		}
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(root, link)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(target, filepath.Join(root, link)); err != nil {
+			t.Fatal(err)
+		}
+		before := tree(t, outside)
+		for _, edit := range []func(string, clientconfig.Mirror) ([]clientconfig.Change, error){client(t, "docker-hub").Install, client(t, "docker-hub").Uninstall} {
+			if changes, err := edit(root, local); err == nil {
+				t.Errorf("%s: %v", name, changes)
+			}
+		}
+		if d := cmp.Diff(before, tree(t, outside)); d != "" {
+			t.Errorf("%s: %s", name, d)
+		}
 	}
 }
