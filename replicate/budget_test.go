@@ -147,6 +147,36 @@ func TestWorkersKeepToTheBudget(t *testing.T) {
 	})
 }
 
+// What the sweep's job waits for the next day with is done at once when an event, or a pull that missed it, asks for it.
+func TestEventsDoNotWaitForTheBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(t)
+		src, dst := mem.New(), mem.New()
+		b := newBudget(t, q, 1)
+		w := replicate.NewWorkers(replicate.Options{Queue: q, Concurrency: 1, Mirrors: map[string]replicate.Mirror{"m": {
+			Source: b.Reader(src), Budget: b, Destinations: map[string]replicate.Destination{"d": {Writer: dst, Reader: dst}}}}})
+		n := registrytest.Image(1, 100)
+		registrytest.Push(t, src, "app", "v1", n)
+		j := tagJob("app", "v1", n.Desc.Digest, time.Now())
+		j.Lane = registry.LaneSweep
+		put(t, q, j)
+		readManifest(t, b.Reader(src), "v1")
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- w.Run(ctx) }()
+		synctest.Wait()
+		if _, err := dst.Resolve(t.Context(), "app", "v1"); err == nil {
+			t.Error("the sweep did not wait")
+		}
+		j.Lane = registry.LaneEvent
+		put(t, q, j)
+		synctest.Wait()
+		names(t, dst, "app", "v1", n)
+		stop()
+		must(t, <-ended)
+	})
+}
+
 // slowly takes a second to say what a tag names.
 type slowly struct{ registry.Reader }
 

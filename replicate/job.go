@@ -122,10 +122,15 @@ type Job struct {
 }
 
 // refreshed is j after n asked for the same key. New information (another digest) starts it afresh; a repetition neither
-// resets the delay nor the count of attempts, so that a storm of events cannot undo the backing off. A job that was given
-// up is tried again either way.
+// resets the delay nor the count of attempts, so that a storm of events cannot undo the backing off; but one that is more urgent
+// does not wait for what j waits for, as tomorrow's byte budget. A job that was given up is tried again either way.
 func (j Job) refreshed(n Job, now time.Time, maxAttempts int) Job {
-	j.Lane = min(j.Lane, n.Lane)
+	if n.Lane < j.Lane {
+		j.Lane = n.Lane
+		if j.NextAt.After(now) {
+			j.NextAt = now
+		}
+	}
 	j.Lent = j.Lent && n.Lent
 	j.Follow = j.Follow && n.Follow
 	j.Bytes = max(j.Bytes, n.Bytes)

@@ -198,7 +198,7 @@ func (q *Queue) lease(ctx context.Context, highest registry.Lane) (Job, error) {
 }
 
 // Postpone ends the lease of a job that has to wait, through no fault of its own: it is pending again, nothing counted, and not
-// tried for d. After a restart it may be tried earlier.
+// tried for d. After a restart, or if it was put meanwhile, it may be tried earlier.
 func (q *Queue) Postpone(j Job, d time.Duration) { q.release(j, d) }
 
 // Release ends the lease of a job that was not done, through no fault of its own: it is pending again, nothing counted.
@@ -211,10 +211,10 @@ func (q *Queue) release(j Job, delay time.Duration) {
 	if e == nil || !e.leased || q.closed {
 		return
 	}
-	e.leased, e.again = false, false
-	if delay > 0 {
+	if delay > 0 && !e.again { // else what was put may be more urgent
 		e.job.NextAt = time.Now().Add(delay)
 	}
+	e.leased, e.again = false, false
 	q.order.place(e)
 	close(q.wake)
 	q.wake = make(chan struct{})
