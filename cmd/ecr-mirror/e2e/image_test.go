@@ -30,22 +30,32 @@ func image(t *testing.T, arch, text string, extra int) registrytest.Node {
 		Config:   ocispec.ImageConfig{Entrypoint: []string{"/hello"}, Cmd: []string{text}},
 		RootFS:   ocispec.RootFS{Type: "layers"},
 	}
-	m := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest}
-	n := registrytest.Node{Blobs: []registrytest.Blob{{}}} // the config comes first
+	var layers []registrytest.Blob
 	add := func(l packedLayer) {
-		n.Blobs = append(n.Blobs, l.blob)
-		m.Layers = append(m.Layers, l.blob.Desc)
+		layers = append(layers, l.blob)
 		cfg.RootFS.DiffIDs = append(cfg.RootFS.DiffIDs, l.plain)
 	}
 	add(helloLayer(t, arch))
 	if extra > 0 {
-		add(layer(t, "random-"+text, registrytest.Bytes(uint64(crc32.ChecksumIEEE([]byte(text))), extra)))
+		add(layer(t, file{"random-" + text, random(text, extra)}))
 	}
-	n.Blobs[0] = registrytest.NewBlob(ocispec.MediaTypeImageConfig, encode(t, cfg))
-	m.Config = n.Blobs[0].Desc
-	n.Body = encode(t, m)
-	n.Desc = registry.DescriptorOf(m.MediaType, n.Body)
-	return n
+	return manifest(t, registrytest.NewBlob(ocispec.MediaTypeImageConfig, encode(t, cfg)), layers...)
+}
+
+// manifest returns what has a config and layers.
+func manifest(t *testing.T, config registrytest.Blob, layers ...registrytest.Blob) registrytest.Node {
+	t.Helper()
+	m := ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, Config: config.Desc}
+	for _, l := range layers {
+		m.Layers = append(m.Layers, l.Desc)
+	}
+	body := encode(t, m)
+	return registrytest.Node{Desc: registry.DescriptorOf(m.MediaType, body), Body: body, Blobs: append([]registrytest.Blob{config}, layers...)}
+}
+
+// random returns size bytes that are text's own.
+func random(text string, size int) []byte {
+	return registrytest.Bytes(uint64(crc32.ChecksumIEEE([]byte(text))), size)
 }
 
 // multiArch returns an index over image for amd64 and arm64.
@@ -75,17 +85,28 @@ func helloLayer(t *testing.T, arch string) packedLayer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, _ := helloLayers.LoadOrStore(arch, layer(t, "hello", program))
+	l, _ := helloLayers.LoadOrStore(arch, layer(t, file{"hello", program}))
 	return l.(packedLayer)
 }
 
-func layer(t *testing.T, name string, body []byte) packedLayer {
+// file is one in a layer.
+type file struct {
+	name string
+	body []byte
+}
+
+func layer(t *testing.T, files ...file) packedLayer {
 	t.Helper()
 	var tarred, zipped bytes.Buffer
 	w := tar.NewWriter(&tarred)
-	err := w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o755, Size: int64(len(body))})
-	if err == nil {
-		_, err = w.Write(body)
+	var err error
+	for _, f := range files {
+		if err == nil {
+			err = w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: f.name, Mode: 0o755, Size: int64(len(f.body))})
+		}
+		if err == nil {
+			_, err = w.Write(f.body)
+		}
 	}
 	if err == nil {
 		err = w.Close()

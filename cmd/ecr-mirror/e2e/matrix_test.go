@@ -101,12 +101,21 @@ func TestClients(t *testing.T) {
 	}
 }
 
-// cell is one pull of an image that nobody has pulled before.
+// content is what a client pulls, with a layer of 3 MiB that is text's own: an image that is for this architecture and another.
+func (c client) content(t *testing.T, text string) registrytest.Node {
+	t.Helper()
+	if c.charts {
+		return chart(t, text, 3<<20)
+	}
+	other := map[string]string{"amd64": "arm64", "arm64": "amd64"}[runtime.GOARCH]
+	return registrytest.Index(image(t, runtime.GOARCH, text, 3<<20), image(t, other, text, 0))
+}
+
+// cell is one pull of what nobody has pulled before.
 func (c client) cell(t *testing.T, s situation, registry string, pull puller) string {
 	t.Helper()
 	repo := strings.NewReplacer(" ", "-", ",", "", ".", "-", "(", "", ")", "").Replace(strings.ToLower(c.name + "/" + s.name))
-	other := map[string]string{"amd64": "arm64", "arm64": "amd64"}[runtime.GOARCH]
-	n := registrytest.Index(image(t, runtime.GOARCH, repo, 3<<20), image(t, other, repo, 0))
+	n := c.content(t, repo)
 	push(t, registry, repo, "1", n)
 	var g gate
 	if s.kill {

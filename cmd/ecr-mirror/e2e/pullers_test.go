@@ -26,6 +26,7 @@ type client struct {
 	needs       []string
 	start       func(t *testing.T) puller // its daemon, if it has one
 	ranges      bool                      // it asks for layers in parts
+	charts      bool                      // it pulls Helm charts, not images
 }
 
 func clients() []client {
@@ -42,6 +43,7 @@ func clients() []client {
 		{name: "buildkit", about: "0.25, buildkitd.toml", needs: []string{"root", "buildkitd", "buildctl", "runc"}, start: buildkitPuller},
 		{name: "crane", about: "0.22, direct", needs: []string{"crane"}, start: cranePuller},
 		{name: "regctl", about: "0.11, direct", needs: []string{"regctl"}, start: regctlPuller},
+		{name: "helm", about: "4.3, direct, oci:// chart", needs: []string{"helm"}, start: helmPuller, charts: true},
 		{name: "oras-go", about: "2, direct", start: orasPuller},
 	}
 }
@@ -260,6 +262,18 @@ func regctlPuller(*testing.T) puller {
 			return err
 		}
 		return command(ctx, []string{"REGCTL_CONFIG=" + config}, "regctl", "image", "export", "--platform", "linux/amd64", r.atMirror(), filepath.Join(r.dir, "image.tar"))
+	}
+}
+
+// helmPuller pulls a chart and unpacks it.
+func helmPuller(*testing.T) puller {
+	return func(ctx context.Context, r request) error {
+		docker, err := dockerConfig(r)
+		if err != nil {
+			return err
+		}
+		return command(ctx, []string{"HELM_CONFIG_HOME=" + r.dir, "HELM_CACHE_HOME=" + r.dir, "HELM_DATA_HOME=" + r.dir}, "helm", "pull", "oci://"+r.atMirror(), "--plain-http",
+			"--registry-config", filepath.Join(docker, "config.json"), "--untar", "--untardir", filepath.Join(r.dir, "chart"))
 	}
 }
 
