@@ -80,7 +80,10 @@ func Parse(u *url.URL) (Request, error) {
 			return r, unknownPath()
 		}
 	}
-	q := u.Query()
+	q, err := url.ParseQuery(u.RawQuery)
+	if err != nil { // half of it would be another request: without its ns, of another registry
+		return r, invalid(CodeUnknown, "query: malformed")
+	}
 	if r.NS = strings.ToLower(q.Get("ns")); len(r.NS) > maxHost {
 		r.NS = ""
 		return r, invalid(registry.CodeNameInvalid, "ns: longer than %d bytes", maxHost)

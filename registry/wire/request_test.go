@@ -96,6 +96,9 @@ func TestParseRefuses(t *testing.T) {
 		"/v2/app/tags/list?n=1e3":                         wire.CodePaginationNumberInvalid,
 		"/v2/app/tags/list?n=+1":                          wire.CodePaginationNumberInvalid,
 		"/v2/?ns=" + long + long:                          registry.CodeNameInvalid,
+		"/v2/?ns=a;b":                                     wire.CodeUnknown, // a query that is half read names another registry
+		"/v2/app/manifests/latest?ns=docker.io;x=1":       wire.CodeUnknown,
+		"/v2/app/manifests/latest?ns=docker.io%zz":        wire.CodeUnknown,
 		"/v2/app/referrers/" + string(sha256) + "?artifactType=" + long: wire.CodeUnknown,
 	} {
 		u, err := url.Parse(in)
