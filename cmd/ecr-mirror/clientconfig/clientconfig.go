@@ -37,7 +37,7 @@ var domain = regexp.MustCompile(`^(?:` + reference.DomainRegexp.String() + `)$`)
 func (m Mirror) Check() error {
 	u, err := url.Parse(m.URL)
 	var errs []error
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || !domain.MatchString(u.Host) || strings.Trim(u.Path, "/") != "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || !domain.MatchString(u.Host) || m.url() != u.Scheme+"://"+u.Host {
 		errs = append(errs, fmt.Errorf("mirror %q: want http://HOST:PORT or https://HOST:PORT", m.URL))
 	}
 	if len(m.Registries) == 0 {

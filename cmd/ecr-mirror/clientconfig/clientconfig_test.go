@@ -156,7 +156,8 @@ func must(b []byte, err error) []byte {
 func TestCheck(t *testing.T) {
 	for _, m := range []clientconfig.Mirror{
 		{}, {URL: "127.0.0.1:5000", Registries: []string{ecr}}, {URL: "ftp://h", Registries: []string{ecr}}, {URL: "http://h/path", Registries: []string{ecr}},
-		{URL: "http://u:p@h", Registries: []string{ecr}}, {URL: "http://h?x", Registries: []string{ecr}}, {URL: "http://h"},
+		{URL: "http://u:p@h", Registries: []string{ecr}}, {URL: "http://h?x", Registries: []string{ecr}}, {URL: "http://h?", Registries: []string{ecr}},
+		{URL: "http://h//", Registries: []string{ecr}}, {URL: "HTTP://h", Registries: []string{ecr}}, {URL: "http://h"},
 		{URL: "http://h", Registries: []string{"../../etc"}}, {URL: "http://h", Registries: []string{"a\"]\nb"}}, {URL: "http://h", Registries: []string{"https://h"}},
 		{URL: "http://h", Registries: []string{ecr}, CA: "a\nb"},
 	} {
