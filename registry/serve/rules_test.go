@@ -47,6 +47,7 @@ var rules = []struct {
 
 	{"A1", "/v2/ is 200, or 401 if credentials are wanted anywhere", []string{"registry/serve:TestHtpasswd", "registry/serve:TestAuthPerMirror", "registry/serve:TestECRToken"}},
 	{"A2", "only Basic is offered; 401 for missing, empty and wrong credentials", []string{"registry/serve:TestHtpasswd", "registry/serve:TestECRToken"}},
+	{"A3", "who sends headers that a client carries to a redirect's target is not redirected", []string{"registry/serve:TestRedirect"}},
 
 	{"P1", "plain HTTP on loopback, TLS elsewhere, HTTP/1.1 over both, HTTP/2 for those who ask", []string{"cmd/ecr-mirror:TestTLSFilesAreReadAgain", "cmd/ecr-mirror:TestDrain"}},
 	{"P2", "Docker-Distribution-Api-Version: registry/2.0", []string{"end-1 Determining Support"}},
