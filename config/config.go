@@ -66,7 +66,7 @@ type Limits struct {
 	// addresses, all of them are one client. Default (0): a quarter of requests.
 	RequestsPerClient int `yaml:"requestsPerClient"`
 	Connections       int `yaml:"connections"` // open at once, idle ones included. Default: 16384
-	// ConnectionsPerClient is the same for one client address. Default (0): a quarter of connections.
+	// ConnectionsPerClient is the same for one client address, or IPv6 /64. Default (0): a quarter of connections.
 	ConnectionsPerClient int `yaml:"connectionsPerClient"`
 }
 

@@ -5,6 +5,8 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+
+	"github.com/ecr-mirror/ecr-mirror/registry/serve"
 )
 
 // connections bounds the open connections of a listener. One over a bound is closed before anything is read from it, which
@@ -12,7 +14,7 @@ import (
 // Requests are bounded lower, and refused politely; this is for what never becomes a request.
 type connections struct {
 	total int
-	each  int // of one address; 0: no bound of its own
+	each  int // of one address, or IPv6 /64; 0: no bound of its own
 }
 
 // track returns a hook for http.Server.ConnState.
@@ -25,8 +27,7 @@ func (c connections) track() func(net.Conn, http.ConnState) {
 		defer mu.Unlock()
 		switch state {
 		case http.StateNew:
-			peer, _ := netip.ParseAddrPort(conn.RemoteAddr().String()) // the zero address is a peer as well
-			addr := peer.Addr().Unmap()
+			addr := serve.ClientOf(conn.RemoteAddr().String())
 			if len(open) >= c.total || c.each > 0 && of[addr] >= c.each {
 				_ = conn.Close() // the server finds it closed
 				return

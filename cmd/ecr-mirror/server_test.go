@@ -132,6 +132,35 @@ func TestConnectionLimits(t *testing.T) {
 	t.Error("a connection that ended made no room")
 }
 
+// peer is a connection of which only the address matters.
+type peer struct {
+	net.Conn
+	addr   net.Addr
+	closed bool
+}
+
+func (p *peer) RemoteAddr() net.Addr { return p.addr }
+func (p *peer) Close() error         { p.closed = true; return nil }
+
+// One host has all of an IPv6 /64, so that is one client, as it is where requests are bounded.
+func TestConnectionLimitsOfIPv6(t *testing.T) {
+	hook := connections{total: 10, each: 2}.track()
+	open := func(ip string) *peer {
+		p := &peer{addr: &net.TCPAddr{IP: net.ParseIP(ip), Port: 1000}}
+		hook(p, http.StateNew)
+		return p
+	}
+	first, second, third, other := open("2001:db8::1"), open("2001:db8::2"), open("2001:db8::3"), open("2001:db8:0:1::1")
+	if got := [4]bool{first.closed, second.closed, third.closed, other.closed}; got != [4]bool{false, false, true, false} {
+		t.Errorf("closed: %v", got)
+	}
+	hook(third, http.StateClosed)
+	hook(first, http.StateClosed)
+	if p := open("2001:db8::4"); p.closed {
+		t.Error("a connection that ended made no room")
+	}
+}
+
 // Shutdown ends when the pull that runs has ended, over HTTP/1.1 and HTTP/2; HTTP/2 is for those who ask.
 func TestDrain(t *testing.T) {
 	dir := t.TempDir()

@@ -27,7 +27,7 @@ var (
 
 // enter admits a request of the client at remote, which calls leave when it ends.
 func (a *admission) enter(remote string) (leave func(), err error) {
-	client := clientOf(remote)
+	client := ClientOf(remote)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch {
@@ -48,9 +48,9 @@ func (a *admission) enter(remote string) (leave func(), err error) {
 	}, nil
 }
 
-// clientOf is the address that remote, a host:port, counts for. Of an IPv6 address that is its /64: one host has all of it.
+// ClientOf is the address that remote, a host:port, counts for where a client has a bound of its own. Of an IPv6 address that is its /64: one host has all of it.
 // Addresses of no such form, as in tests, are one client.
-func clientOf(remote string) netip.Addr {
+func ClientOf(remote string) netip.Addr {
 	ap, err := netip.ParseAddrPort(remote)
 	if err != nil {
 		return netip.Addr{}
