@@ -2,8 +2,10 @@ package replicate
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
@@ -18,16 +20,18 @@ import (
 	"github.com/ecr-mirror/ecr-mirror/registry"
 )
 
-// Letters are bounded, for whoever may send events may send nonsense: at most about 90 MiB of the file.
+// Letters are bounded, for whoever may send events may send nonsense. The oldest give way.
 const (
-	// MaxLetters is how many dead letters are kept; the oldest gives way.
+	// MaxLetters is how many dead letters are kept.
 	MaxLetters = 1000
-	// MaxLetterBody is how many bytes of one are kept; an event of ECR has about 1 KiB.
-	MaxLetterBody = 64 << 10
+	// MaxLetterBody is how many bytes of one are kept: all of what SQS delivers at most. An event of ECR has about 1 KiB.
+	MaxLetterBody = 1 << 20
+	// maxLetterBytes is the default of Queue.MaxLetterBytes.
+	maxLetterBytes = 128 << 20
 )
 
 // Letter is a message about a mirror that could not become a job: malformed, unknown, or of a registry that the mirror does
-// not have. An operator reads it; only ForgetLetter, or MaxLetters newer ones, end it.
+// not have. An operator reads it; only ForgetLetter, or newer ones beyond the bounds, end it.
 type Letter struct {
 	ID     string // of mirror and body: a message that is delivered again is the same letter
 	Mirror string
@@ -83,9 +87,10 @@ func (q *Queue) PutLetter(ctx context.Context, mirror string, body []byte, reaso
 	now := time.Now()
 	l := storedLetter{ID: letterID(mirror, body), Mirror: mirror, Reason: text, First: now, Last: now, Times: 1,
 		Size: len(body), Body: body[:min(len(body), MaxLetterBody)]}
+	most := cmp.Or(q.MaxLetterBytes, maxLetterBytes)
 	return q.commit(func(b *batch) {
 		b.also = append(b.also, func(tx *bolt.Tx) error {
-			if err := l.put(tx); err != nil {
+			if err := l.put(tx, most); err != nil {
 				return fmt.Errorf("letter %s: %w", l.ID, err)
 			}
 			return nil
@@ -93,14 +98,12 @@ func (q *Queue) PutLetter(ctx context.Context, mirror string, body []byte, reaso
 	})
 }
 
-func (l storedLetter) put(tx *bolt.Tx) error {
+func (l storedLetter) put(tx *bolt.Tx, most int) error {
 	letters, ids := tx.Bucket([]byte(lettersBucket)), tx.Bucket([]byte(letterIDsBucket))
 	number := ids.Get([]byte(l.ID))
 	if number == nil {
-		if count(ids) >= MaxLetters {
-			if err := dropOldest(letters, ids); err != nil {
-				return err
-			}
+		if err := makeRoom(letters, ids, base64.StdEncoding.EncodedLen(len(l.Body)), most); err != nil {
+			return err
 		}
 		n, err := letters.NextSequence()
 		if err != nil {
@@ -124,20 +127,34 @@ func (l storedLetter) put(tx *bolt.Tx) error {
 	return letters.Put(bytes.Clone(number), v) // what Get returned is the file's
 }
 
-func dropOldest(letters, ids *bolt.Bucket) error {
+// makeRoom drops the oldest letters until one more, of about so many bytes, is within the bounds.
+func makeRoom(letters, ids *bolt.Bucket, bytes, most int) error {
+	n, c := 1, letters.Cursor()
+	for k, v := c.First(); k != nil; k, v = c.Next() {
+		n++
+		bytes += len(v)
+	}
+	for ; n > MaxLetters || n > 1 && bytes > most; n-- {
+		size, err := dropOldest(letters, ids)
+		if err != nil {
+			return err
+		}
+		bytes -= size
+	}
+	return nil
+}
+
+// dropOldest returns how many bytes it had.
+func dropOldest(letters, ids *bolt.Bucket) (size int, err error) {
 	number, v := letters.Cursor().First()
 	var l storedLetter
 	if err := json.Unmarshal(v, &l); err != nil {
-		return err
+		return 0, err
 	}
+	size = len(v)
 	number = bytes.Clone(number)
-	if err := ids.Delete([]byte(l.ID)); err != nil {
-		return err
-	}
-	if err := letters.Delete(number); err != nil {
-		return err
-	}
-	return ids.SetSequence(ids.Sequence() + 1)
+	err = errors.Join(ids.Delete([]byte(l.ID)), letters.Delete(number), ids.SetSequence(ids.Sequence()+1))
+	return size, err
 }
 
 // count walks the keys: bolt's own Stats knows nothing of the transaction under way.

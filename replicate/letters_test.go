@@ -45,7 +45,7 @@ func TestLetters(t *testing.T) {
 			{Mirror: "m", Reason: "large", First: first, Last: first, Times: 1, Size: len(big), Body: big[:replicate.MaxLetterBody]},
 		}
 		got := letters(t, q)
-		if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(replicate.Letter{}, "ID")); diff != "" {
+		if diff := cmp.Diff(want, got, cmpopts.IgnoreFields(replicate.Letter{}, "ID"), cmp.Comparer(bytes.Equal)); diff != "" {
 			t.Fatalf("letters (-want +got):\n%s", diff)
 		}
 		one, err := q.Letter(t.Context(), got[1].ID)
@@ -101,5 +101,28 @@ func TestLettersAreBounded(t *testing.T) {
 	must(t, q.Close())
 	if err := q.PutLetter(t.Context(), "m", nil, registry.Invalid); registry.ClassOf(err) != registry.Unavailable {
 		t.Errorf("put to a closed queue: %v", err)
+	}
+}
+
+// Nor do few large ones.
+func TestLettersOfManyBytesAreBounded(t *testing.T) {
+	q := newQueue(t)
+	q.MaxLetterBytes = 100_000
+	must(t, q.PutLetter(t.Context(), "m", []byte("small"), registry.Invalid))
+	for i := range byte(12) {
+		must(t, q.PutLetter(t.Context(), "m", bytes.Repeat([]byte{i}, 9000), registry.Invalid)) // 12,000 and what is beside it
+	}
+	all := letters(t, q)
+	if len(all) != 8 || all[0].Body[0] != 4 {
+		t.Errorf("%d letters, the first of %d bytes", len(all), all[0].Size)
+	}
+	c, err := q.LetterCounts()
+	if want := (replicate.LetterCounts{Kept: 8, Dropped: 5}); err != nil || c != want {
+		t.Errorf("counts: %+v, %v, want %+v", c, err, want)
+	}
+	whole := bytes.Repeat([]byte("x"), replicate.MaxLetterBody) // one is kept in any case
+	must(t, q.PutLetter(t.Context(), "m", whole, registry.Invalid))
+	if all = letters(t, q); len(all) != 1 || !bytes.Equal(all[0].Body, whole) {
+		t.Errorf("%d letters, the first of %d bytes", len(all), all[0].Size)
 	}
 }

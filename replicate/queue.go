@@ -24,8 +24,10 @@ type Queue struct {
 	MaxDelay    time.Duration // at most: 10m
 	Patience    time.Duration // how long throttling and outages alone do not make a job dead: 24h
 
-	// MaxReceipts is about how many are kept, the latest: 500,000. Set it before use, too.
+	// MaxReceipts is about how many are kept, the latest: 500,000. Set it and the next before use, too.
 	MaxReceipts int
+	// MaxLetterBytes is how many bytes of the file dead letters take, their bodies being a third larger there: 128 MiB.
+	MaxLetterBytes int
 
 	db      *bolt.DB
 	commits sync.Mutex // held while a batch is written; taken before mu

@@ -23,8 +23,8 @@ import (
 	"github.com/ecr-mirror/ecr-mirror/registry"
 )
 
-// MaxSize is the largest message in bytes that Decode reads: what EventBridge and SNS deliver at most.
-const MaxSize = 256 << 10
+// MaxSize is the largest message in bytes that Decode reads: what SQS delivers at most.
+const MaxSize = 1 << 20
 
 // What Decode can say against a message. All are of class registry.Invalid: the same bytes never become a change.
 var (
