@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -177,6 +178,70 @@ func TestPublishFails(t *testing.T) {
 			}
 			f.s.Close()
 			wantSound(t, f.s)
+		})
+	}
+}
+
+// TestSyncFails has an fsync fail in mid-fill. Readers get the blob all the same, but it is not kept.
+func TestSyncFails(t *testing.T) {
+	f := newFaulted(t)
+	write := f.s.write
+	f.s.write = func(data *os.File, p []byte, at int64) (int, error) {
+		f.s.mu.Lock()
+		file := f.s.fills[f.layer.Digest].file
+		f.s.mu.Unlock()
+		file.mu.Lock()
+		file.lost = true
+		file.mu.Unlock()
+		return write(data, p, at)
+	}
+	f.reads(f.layer)
+	f.wantBooked("unsynced")
+	if f.s.space.used != 0 {
+		t.Errorf("%d bytes booked", f.s.space.used)
+	}
+	f.s.write = write
+	f.recovers()
+	f.reads(f.layer)
+	if n := f.reads(f.layer); n != 0 {
+		t.Errorf("%d opens of what is cached", n)
+	}
+}
+
+// TestPark shows that a fill of which nobody wants more ends, whether or not the disk takes what it brought, and that a
+// reader who comes just then looks again.
+func TestPark(t *testing.T) {
+	for _, lost := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			m := mem.New()
+			img := registrytest.Image(1, 3<<20)
+			registrytest.Push(t, m, "app", "v1", img)
+			o := registry.Object{Repo: "app", Digest: img.Blobs[1].Desc.Digest}
+			s, err := Open(Options{Path: t.TempDir()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Close()
+			c, err := s.Over("m", m).Open(t.Context(), o, registry.Range{Offset: 5, Length: 10})
+			if err != nil {
+				t.Fatal(err)
+			}
+			f := s.fills[o.Digest]
+			f.file.mu.Lock()
+			f.file.lost = lost
+			f.file.mu.Unlock()
+			c.Close()
+			time.Sleep(2 * linger)
+			synctest.Wait()
+			s.mu.Lock()
+			fills, used := len(s.fills), s.space.used
+			s.mu.Unlock()
+			if want := map[bool]int64{false: f.desc.Size}[lost]; fills != 0 || used != want {
+				t.Errorf("lost %v: %d fills, %d bytes booked, want %d", lost, fills, used, want)
+			}
+			if _, err := f.reader(t.Context()); !errors.Is(err, errOvertaken) {
+				t.Errorf("lost %v: reader of a parked fill: %v", lost, err)
+			}
 		})
 	}
 }

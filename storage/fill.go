@@ -244,7 +244,7 @@ func (f *fill) end(ctx context.Context, err error) {
 	s.mu.Lock()
 	f.mu.Lock()
 	f.ended = true
-	if result != "complete" && !f.verified {
+	if result != "complete" && !f.verified && f.err == nil { // see park
 		f.err = err
 	}
 	f.tell()
@@ -293,7 +293,7 @@ func (f *fill) publish() error {
 	if err := durable.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	if err := f.s.publish(f.file.data, path); err != nil {
+	if err := f.file.publish(path, f.s.publish); err != nil {
 		return err
 	}
 	os.Remove(f.s.fillName(f.digest) + ".map") // one that stays goes at the next start

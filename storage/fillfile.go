@@ -40,7 +40,12 @@ type fillFile struct {
 
 	mu   sync.Mutex
 	bits []byte
+	lost bool // an fsync of the data failed
 }
+
+// errLost says that an fsync failed before. What it did not write, no later one does, though that succeeds (see durable):
+// such a file may serve those who read it now, and must not outlive them.
+var errLost = errors.New("an earlier fsync failed")
 
 func segments(size, segment int64) int64 { return (size + segment - 1) / segment }
 
@@ -134,16 +139,30 @@ func parseMap(m []byte, d digest.Digest) (size, segment int64, bits []byte, err 
 
 // sync makes the data durable and then marks the segments in bits, which were there before the call.
 func (f *fillFile) sync(bits []byte) error {
-	if err := f.data.Sync(); err != nil {
-		return err
-	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.lost {
+		return errLost
+	}
+	if err := f.data.Sync(); err != nil {
+		f.lost = true
+		return err
+	}
 	for i := range f.bits {
 		f.bits[i] |= bits[i]
 	}
 	_, err := f.marks.WriteAt(f.bits, mapHeader)
 	return err
+}
+
+// publish gives the complete file its final name through publish, unless its data may be lost.
+func (f *fillFile) publish(path string, publish func(*os.File, string) error) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.lost {
+		return errLost
+	}
+	return publish(f.data, path)
 }
 
 func (f *fillFile) close() {

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -38,6 +39,40 @@ func TestFillFile(t *testing.T) {
 		if _, err := openFillFile(name, digest.FromString("y")); err == nil {
 			t.Error("opened under another digest")
 		}
+	}
+}
+
+// TestFailedSync shows that what a failed fsync did not write is never taken as written, however well later ones go.
+func TestFailedSync(t *testing.T) {
+	d, name := digest.FromString("x"), filepath.Join(t.TempDir(), "f")
+	f, err := createFillFile(name, d, segmentSize)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.close()
+	data := f.data
+	if f.data, err = os.Open(os.DevNull); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.sync([]byte{1}); err == nil {
+		t.Fatal("the device syncs")
+	}
+	f.data.Close()
+	f.data = data
+	if err := f.sync([]byte{1}); !errors.Is(err, errLost) {
+		t.Errorf("sync after one that failed: %v", err)
+	}
+	publish := func(*os.File, string) error { t.Error("published"); return nil }
+	if err := f.publish(name, publish); !errors.Is(err, errLost) {
+		t.Errorf("publish: %v", err)
+	}
+	again, err := openFillFile(name, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.close()
+	if again.bits[0] != 0 {
+		t.Error("the map is ahead of the data")
 	}
 }
 

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -191,7 +192,7 @@ func (f *fill) syncSoon() {
 	case f.syncing <- struct{}{}:
 		bits := f.plan.bits() // before the fsync: the map is never ahead of the data
 		go func() {           // ends before the fill does: see run
-			if err := f.file.sync(bits); err != nil {
+			if err := f.file.sync(bits); err != nil && !errors.Is(err, errLost) {
 				f.s.log.Error("sync fill", "digest", f.digest, "error", err)
 			}
 			<-f.syncing

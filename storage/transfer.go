@@ -100,8 +100,8 @@ func (f *fill) watch(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-idle:
-			if f.park() {
-				return errParked
+			if err := f.park(); err != nil {
+				return err
 			}
 			idle = nil
 		}
@@ -113,21 +113,23 @@ func (f *fill) quiet() bool {
 	return !f.whole && f.active == 0 && !f.paused && f.readers == 0 && f.waiting.Load() == 0
 }
 
-// park takes a quiet fill out of the store; what it brought stays.
-func (f *fill) park() bool {
-	if f.file.sync(f.bits()) != nil {
-		return false
-	}
+// park takes a quiet fill out of the store and returns errParked: what it brought stays, unless the disk does not take it. It
+// returns nil for one that is not quiet.
+func (f *fill) park() error {
+	lost := f.file.sync(f.bits())
 	f.s.mu.Lock()
 	defer f.s.mu.Unlock()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !f.quiet() {
-		return false
+		return nil
 	}
 	f.ended, f.err = true, errOvertaken
+	if lost != nil {
+		return fmt.Errorf("%w: %w", errDisk, lost)
+	}
 	delete(f.s.fills, f.digest)
-	return true
+	return errParked
 }
 
 // catchUp hashes from the page cache what arrived out of order.
