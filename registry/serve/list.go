@@ -15,13 +15,31 @@ import (
 	"github.com/ecr-mirror/ecr-mirror/registry/wire"
 )
 
+// maxListings are made at once: each is in memory as a whole, and costs the registry a call for every page of its own.
+const maxListings = 16
+
+// list is within for a listing, and begins when there is room for it.
+func list[T any](x *exchange, ask func(context.Context) (T, error)) (T, error) {
+	v, end, err := within(x.ctx, x.h.opts.DirectTimeout, func(ctx context.Context) (v T, err error) {
+		select {
+		case x.h.listings <- struct{}{}:
+			defer func() { <-x.h.listings }()
+		case <-ctx.Done():
+			return v, ctx.Err()
+		}
+		return ask(ctx)
+	})
+	end()
+	return v, err
+}
+
 // tags answers a page of tags in lexical order. A listing that fails half way is an error, never a shorter list.
 func (x *exchange) tags() error {
 	limit := x.req.N
 	if limit < 0 {
 		limit = wire.MaxPage
 	}
-	page, end, err := within(x.ctx, x.h.opts.DirectTimeout, func(ctx context.Context) ([]string, error) {
+	page, err := list(x, func(ctx context.Context) ([]string, error) {
 		page := make([]string, 0, 64)
 		shrink := func() {
 			slices.Sort(page)
@@ -42,7 +60,6 @@ func (x *exchange) tags() error {
 		shrink()
 		return page, nil
 	})
-	end()
 	if err != nil {
 		return err
 	}
@@ -73,7 +90,7 @@ func (x *exchange) nextPage(n int, last string) string {
 // knows is NAME_UNKNOWN.
 func (x *exchange) referrers() error {
 	ix := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex}
-	found, end, err := within(x.ctx, x.h.opts.DirectTimeout, func(ctx context.Context) ([]registry.Descriptor, error) {
+	found, err := list(x, func(ctx context.Context) ([]registry.Descriptor, error) {
 		found := []registry.Descriptor{} // not nil: the body says []
 		seen := make(map[string]bool)
 		for d, err := range x.mirror.Lister.Referrers(ctx, x.repo, x.req.Digest, x.req.ArtifactType) {
@@ -94,7 +111,6 @@ func (x *exchange) referrers() error {
 		}
 		return found, nil
 	})
-	end()
 	if err != nil {
 		return err
 	}

@@ -8,10 +8,14 @@ import (
 	"iter"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -98,6 +102,52 @@ func TestBrokenList(t *testing.T) {
 		if a := w.do(t, "GET", path); a.status != 503 || a.code(t) != "UNAVAILABLE" {
 			t.Errorf("%s: %d %s", path, a.status, a.body)
 		}
+	}
+}
+
+// gatedLists is a Lister that lists nothing once it is opened.
+type gatedLists struct {
+	lists
+	open chan struct{}
+	busy atomic.Int32
+}
+
+func (g *gatedLists) Tags(ctx context.Context, _ string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		g.busy.Add(1)
+		defer g.busy.Add(-1)
+		select {
+		case <-g.open:
+		case <-ctx.Done():
+			yield("", ctx.Err())
+		}
+	}
+}
+
+// A listing is in memory as a whole, so not every client gets to make one at once: the others wait, as for an answer.
+func TestListsAtOnce(t *testing.T) {
+	for want, opened := range map[int]bool{200: true, 503: false} {
+		synctest.Test(t, func(t *testing.T) {
+			l := &gatedLists{open: make(chan struct{})}
+			h := serve.New(serve.Options{Mirrors: []serve.Mirror{{Names: []string{source}, Reader: hanging{}, Lister: l}}})
+			var wg sync.WaitGroup
+			for range 100 {
+				wg.Go(func() {
+					rec := httptest.NewRecorder()
+					if h.ServeHTTP(rec, httptest.NewRequest("GET", "/v2/app/tags/list", nil)); rec.Code != want {
+						t.Errorf("%d, want %d", rec.Code, want)
+					}
+				})
+			}
+			synctest.Wait()
+			if n := l.busy.Load(); n != 16 {
+				t.Errorf("%d at once, want 16", n)
+			}
+			if opened {
+				close(l.open)
+			}
+			wg.Wait()
+		})
 	}
 }
 

@@ -10,7 +10,7 @@
 // # Limitations
 //
 // Pushing, deleting, the catalog and several ranges in one request are refused. A page of tags costs the Lister a whole
-// listing. Referrers come in one page; a manifest with more than 10,000 of them is refused.
+// listing, of which sixteen are made at once. Referrers come in one page; a manifest with more than 10,000 of them is refused.
 package serve
 
 import (
@@ -51,11 +51,12 @@ type Options struct {
 // Handler implements http.Handler. The server in front of it sets ReadHeaderTimeout, IdleTimeout and MaxHeaderBytes; its
 // WriteTimeout stays 0, for the Handler moves the deadline on as a client makes progress.
 type Handler struct {
-	opts    Options
-	byName  map[string]*Mirror
-	admit   *admission
-	metrics metrics
-	buffers sync.Pool
+	opts     Options
+	byName   map[string]*Mirror
+	admit    *admission
+	listings chan struct{} // one of which is taken for each that is being made
+	metrics  metrics
+	buffers  sync.Pool
 }
 
 // New returns a Handler.
@@ -74,7 +75,8 @@ func New(o Options) *Handler {
 	if o.MaxConcurrent == 0 {
 		o.MaxConcurrent = 4096
 	}
-	h := &Handler{opts: o, byName: make(map[string]*Mirror), admit: &admission{total: o.MaxConcurrent, each: o.MaxPerClient, of: make(map[netip.Addr]int)}, metrics: newMetrics()}
+	h := &Handler{opts: o, byName: make(map[string]*Mirror), admit: &admission{total: o.MaxConcurrent, each: o.MaxPerClient, of: make(map[netip.Addr]int)},
+		listings: make(chan struct{}, maxListings), metrics: newMetrics()}
 	h.buffers.New = func() any { b := make([]byte, bufferSize); return &b }
 	for i := range o.Mirrors {
 		m := &h.opts.Mirrors[i]
