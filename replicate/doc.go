@@ -10,8 +10,9 @@
 //
 // # Limitations
 //
-// A Trail knows what this process wrote: mirrors that copy the same tags to each other belong into one process. It is kept
-// for ever, about 200 bytes for each tag and manifest that a chained mirror wrote. The queue file belongs to one process;
+// A Trail knows what this process wrote: mirrors that copy the same tags to each other belong into one process. Of more
+// than MaxTrails tags and manifests that chained mirrors wrote it forgets the oldest: if then one of two mutual mirrors moves such
+// a tag, the other may move it back. The queue file belongs to one process;
 // replicas that share an SQS queue lend each other's jobs from there (Job.Lent), and may then send a layer that two of their
 // images have in common twice. All its jobs are held in memory as well, about 500 bytes each. Of more than MaxReceipts
 // receipts the oldest are forgotten. Only events tell of deletions: one whose event is lost leaves the image where it is. A

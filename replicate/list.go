@@ -197,5 +197,5 @@ func (q *Queue) note(ctx context.Context, receipts []Receipt) error {
 			return internal(err)
 		}
 	}
-	return q.trim(ctx)
+	return q.trimReceipts(ctx)
 }

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -24,16 +23,16 @@ type Queue struct {
 	MaxDelay    time.Duration // at most: 10m
 	Patience    time.Duration // how long throttling and outages alone do not make a job dead: 24h
 
-	// MaxReceipts is about how many are kept, the latest: 500,000. Set it and the next before use, too.
-	MaxReceipts int
+	// What the file keeps. Set it before use, too.
+	MaxReceipts int // about how many, the latest: 500,000
+	MaxTrails   int // as well, of tags and manifests that a Trail noted: 1,000,000
 	// MaxLetterBytes is how many bytes of the file dead letters take, their bodies being a third larger there: 128 MiB.
 	MaxLetterBytes int
 
 	db      *bolt.DB
 	commits sync.Mutex // held while a batch is written; taken before mu
 
-	receipts atomic.Int64 // about how many there are
-	trimming sync.Mutex
+	receipts, trails kept
 
 	mu       sync.Mutex
 	closed   bool
@@ -83,7 +82,8 @@ func (q *Queue) load(tx *bolt.Tx) error {
 			return err
 		}
 	}
-	q.countReceipts(tx)
+	q.receipts.count(tx, receiptsBucket)
+	q.trails.count(tx, trailsBucket)
 	now := time.Now()
 	return jobs.ForEach(func(k, v []byte) error {
 		j, err := decodeJob(k, v)

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	bolt "go.etcd.io/bbolt"
@@ -21,7 +22,8 @@ var ErrEcho = errors.New("the destination knows better")
 // chained, and even mutual, without going round in circles: nothing is copied to a registry that it went through. A nil Trail
 // knows nothing.
 //
-// What is known of a tag counts as long as it names what was written: a push by somebody else is a new beginning.
+// What is known of a tag counts as long as it names what was written: a push by somebody else is a new beginning. What was
+// written so long ago that the queue's MaxTrails others came after it is not known any more.
 type Trail struct {
 	Queue               *Queue
 	Source, Destination string // their registries; the same one has one name in all Trails
@@ -38,6 +40,7 @@ type storedTrail struct {
 	Digest digest.Digest `json:"digest"`
 	Via    []string      `json:"via"`            // registries, the first being where it was pushed
 	Done   bool          `json:"done,omitempty"` // of a tag: it was seen at the destination
+	At     time.Time     `json:"at,omitzero"`    // when this was written
 	// Before is what the tag named when Digest was about to be written, if that is known: the write may have failed.
 	Before *storedTrail `json:"before,omitempty"`
 }
@@ -50,6 +53,16 @@ func (s *storedTrail) of(d digest.Digest) *storedTrail {
 		}
 	}
 	return nil
+}
+
+// says reports whether s is the same as n but for when it was written.
+func (s *storedTrail) says(n *storedTrail) bool {
+	if s == nil {
+		return false
+	}
+	was := *s
+	was.At = n.At
+	return reflect.DeepEqual(&was, n)
 }
 
 func trailKey(registry, repo, ref string) []byte {
@@ -108,8 +121,13 @@ func readTrail(tx *bolt.Tx, key []byte) (s *storedTrail, err error) {
 	if v == nil {
 		return nil, nil
 	}
-	if err := json.Unmarshal(v, &s); err != nil {
-		return nil, fmt.Errorf("trail %q: %w", key, err)
+	return decodeTrail(key, v)
+}
+
+func decodeTrail(key, value []byte) (*storedTrail, error) {
+	s := new(storedTrail)
+	if err := json.Unmarshal(value, s); err != nil {
+		return s, fmt.Errorf("trail %q: %w", key, err)
 	}
 	return s, nil
 }
@@ -135,7 +153,7 @@ func (t *Trail) note(ctx context.Context, from, to, tag string, d, have digest.D
 			if before := there.of(have); before != nil && have != d {
 				s.Before = &storedTrail{Digest: before.Digest, Via: before.Via}
 			}
-			if !reflect.DeepEqual(there, s) {
+			if !there.says(s) {
 				changes[string(key)] = s
 			}
 		}
@@ -182,21 +200,31 @@ func (t *Trail) edit(ctx context.Context, f func(*bolt.Tx, map[string]*storedTra
 	if err != nil || len(changes) == 0 {
 		return internal(err)
 	}
-	return t.Queue.inFile(func(tx *bolt.Tx) error {
+	now, added := time.Now(), 0
+	err = t.Queue.inFile(func(tx *bolt.Tx) error {
 		b := tx.Bucket([]byte(trailsBucket))
 		for key, s := range changes {
-			if err := s.store(b, []byte(key)); err != nil {
+			if s != nil && b.Get([]byte(key)) == nil {
+				added++
+			}
+			if err := s.store(b, []byte(key), now); err != nil {
 				return fmt.Errorf("trail %q: %w", key, err)
 			}
 		}
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	t.Queue.trails.Add(int64(added)) // what was forgotten is found out when there seem to be too many
+	return t.Queue.trimTrails(ctx)
 }
 
-func (s *storedTrail) store(b *bolt.Bucket, key []byte) error {
+func (s *storedTrail) store(b *bolt.Bucket, key []byte, now time.Time) error {
 	if s == nil {
 		return b.Delete(key)
 	}
+	s.At = now
 	v, err := json.Marshal(s)
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -173,6 +174,51 @@ func TestTrailIsDurable(t *testing.T) {
 		names(t, r.at["a"], "app", "v1", y)
 		must(t, r.q.Close())
 	}
+}
+
+// The oldest trails give way.
+func TestTrailsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "queue.db")
+		r := newRing(openQueue(t, path), "a", "b")
+		tags := make(map[string]digest.Digest)
+		copied := func(from, to int) {
+			r.q.MaxTrails = 50
+			for i := range to - from {
+				n, tag := registrytest.Image(uint64(from+i), 10), fmt.Sprint("v", from+i)
+				registrytest.Push(t, r.at["a"], "app", tag, n)
+				must(t, r.tag(t, "a", "b", tag))
+				tags[tag] = n.Desc.Digest
+				time.Sleep(time.Second)
+			}
+		}
+		check := func(newest int) {
+			t.Helper()
+			known := 0
+			for tag, d := range tags {
+				echo, err := r.image("b", "a", "app", nil).Destination.Trail.Echo("app", "app", tag, d, "")
+				if must(t, err); echo {
+					known++
+				}
+			}
+			for i := range 20 { // each has a trail of its own and one of its manifest
+				tag := fmt.Sprint("v", newest-i)
+				if echo, err := r.image("b", "a", "app", nil).Destination.Trail.Echo("app", "app", tag, tags[tag], ""); err != nil || !echo {
+					t.Errorf("%s is forgotten: %v", tag, err)
+				}
+			}
+			if known > 26 {
+				t.Errorf("%d tags are known", known)
+			}
+		}
+		copied(0, 100)
+		check(99)
+		must(t, r.q.Close())
+		r.q = openQueue(t, path)
+		copied(100, 130)
+		check(129)
+		must(t, r.q.Close())
+	})
 }
 
 // Whatever is pushed to two mutual mirrors in whatever order, with jobs in between that run, fail, or overtake each other: when

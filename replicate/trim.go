@@ -5,35 +5,64 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
 )
 
-// maxReceipts is the default of Queue.MaxReceipts: about 150 MiB of the file.
-const maxReceipts = 500_000
+const (
+	maxReceipts = 500_000   // the default of Queue.MaxReceipts: about 150 MiB of the file
+	maxTrails   = 1_000_000 // the default of Queue.MaxTrails: about 250 MiB of the file
+)
 
-// countReceipts counts those in the file, once.
-func (q *Queue) countReceipts(tx *bolt.Tx) {
-	q.receipts.Store(int64(tx.Bucket([]byte(receiptsBucket)).Stats().KeyN))
+// trimReceipts drops the oldest beyond MaxReceipts. What is forgotten is that an image was at a destination: should its
+// lifecycle remove it, a sweep brings it back.
+func (q *Queue) trimReceipts(ctx context.Context) error {
+	return q.trim(ctx, &q.receipts, receiptsBucket, cmp.Or(q.MaxReceipts, maxReceipts), func(k, v []byte) (time.Time, error) {
+		r, err := decodeReceipt(k, v)
+		return r.PullableAt, err
+	})
 }
 
-// trim drops the oldest receipts if there are more than MaxReceipts, a tenth more than needed, so that it is rarely done. What
-// is forgotten is that an image was at a destination: should its lifecycle remove it, a sweep brings it back.
-func (q *Queue) trim(ctx context.Context) error {
-	limit := cmp.Or(q.MaxReceipts, maxReceipts)
-	if q.receipts.Load() <= int64(limit) || !q.trimming.TryLock() {
+// trimTrails drops the oldest beyond MaxTrails.
+func (q *Queue) trimTrails(ctx context.Context) error {
+	return q.trim(ctx, &q.trails, trailsBucket, cmp.Or(q.MaxTrails, maxTrails), func(k, v []byte) (time.Time, error) {
+		s, err := decodeTrail(k, v)
+		return s.At, err
+	})
+}
+
+// kept is about how much a bucket holds.
+type kept struct {
+	atomic.Int64
+	trimming sync.Mutex
+}
+
+// count counts what the file has, once.
+func (n *kept) count(tx *bolt.Tx, bucket string) {
+	n.Store(int64(tx.Bucket([]byte(bucket)).Stats().KeyN))
+}
+
+// trim drops the oldest of a bucket if it holds more than limit, a tenth more than needed, so that it is rarely done.
+func (q *Queue) trim(ctx context.Context, n *kept, bucket string, limit int, age func(k, v []byte) (time.Time, error)) error {
+	if n.Load() <= int64(limit) || !n.trimming.TryLock() {
 		return nil
 	}
-	defer q.trimming.Unlock()
+	defer n.trimming.Unlock()
 	var ages []time.Time
-	for r, err := range q.Receipts(ctx) {
-		if err != nil {
-			return err
-		}
-		ages = append(ages, r.PullableAt)
+	err := q.db.View(func(tx *bolt.Tx) error {
+		return tx.Bucket([]byte(bucket)).ForEach(func(k, v []byte) error {
+			at, err := age(k, v)
+			ages = append(ages, at)
+			return cmp.Or(err, ctx.Err())
+		})
+	})
+	if err != nil {
+		return internal(err)
 	}
-	q.receipts.Store(int64(len(ages))) // others may have dropped some
+	n.Store(int64(len(ages))) // others may have dropped some
 	if len(ages) <= limit {
 		return nil
 	}
@@ -44,20 +73,20 @@ func (q *Queue) trim(ctx context.Context) error {
 	var after []byte
 	for done := false; !done; {
 		err := q.inFile(func(tx *bolt.Tx) error {
-			b := tx.Bucket([]byte(receiptsBucket))
+			b := tx.Bucket([]byte(bucket))
 			c := b.Cursor()
 			k, v := c.Seek(after)
 			var drop [][]byte
-			for n := 0; k != nil && n < noteBatch; n++ {
-				r, err := decodeReceipt(k, v)
+			for i := 0; k != nil && i < noteBatch; i++ {
+				at, err := age(k, v)
 				if err != nil {
 					return err
 				}
-				switch age := r.PullableAt.Compare(last); {
-				case age == 0 && same > 0:
+				switch older := at.Compare(last); {
+				case older == 0 && same > 0:
 					same--
 					fallthrough
-				case age < 0:
+				case older < 0:
 					drop = append(drop, bytes.Clone(k))
 				}
 				k, v = c.Next()
@@ -68,7 +97,7 @@ func (q *Queue) trim(ctx context.Context) error {
 					return err
 				}
 			}
-			q.receipts.Add(-int64(len(drop)))
+			n.Add(-int64(len(drop)))
 			return nil
 		})
 		if err != nil {

@@ -167,7 +167,7 @@ func (w *Workers) work(ctx context.Context, j Job) {
 			receipts = append(receipts, t)
 		}
 		if stored = w.o.Queue.done(j, again, receipts); stored == nil {
-			stored = w.o.Queue.trim(ctx)
+			stored = w.o.Queue.trimReceipts(ctx)
 		}
 		// How old history is says nothing of how long replication takes.
 		if stored == nil && !r.SeenAt.IsZero() && !found && j.Lane != registry.LaneBackfill {
