@@ -55,9 +55,12 @@ func within[T any](ctx context.Context, limit time.Duration, ask func(context.Co
 	return v, func() { cancel(nil) }, err
 }
 
-// patience is how long the client of x is kept waiting for headers. A continued download has no next host to go to, and is
+// patience is for how much longer the client of x is kept waiting for headers.
+func (x *exchange) patience() time.Duration { return x.limit() - time.Since(x.begun) }
+
+// limit is how long the client of x is kept waiting for headers in all: who it is has to be known first. A continued download has no next host to go to, and is
 // waited for as long as containerd (from 2.3 on) waits for headers, 30 s, less some slack.
-func (x *exchange) patience() time.Duration {
+func (x *exchange) limit() time.Duration {
 	switch {
 	case x.continues():
 		return 25 * time.Second

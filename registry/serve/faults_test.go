@@ -205,6 +205,38 @@ func TestNoAnswer(t *testing.T) {
 	}
 }
 
+// A client waits once, whatever is asked on its behalf: who it is, where the blob is, and for the blob itself.
+func TestNoAnswerInAll(t *testing.T) {
+	slow := &authFunc{func(r *http.Request, _ serve.Access) error {
+		select {
+		case <-time.After(2 * time.Second):
+			return nil
+		case <-r.Context().Done():
+			return r.Context().Err()
+		}
+	}}
+	nowhere := locator(func(ctx context.Context, _ registry.Object) (string, time.Time, error) {
+		<-ctx.Done()
+		return "", time.Time{}, ctx.Err()
+	})
+	for path, after := range map[string]time.Duration{
+		"/v2/app/manifests/v1?ns=" + source:                                 2500 * time.Millisecond,
+		"/v2/app/blobs/" + string(digest.FromString("x")) + "?ns=" + source: 2500 * time.Millisecond,
+		"/v2/app/blobs/" + string(digest.FromString("x")):                   10 * time.Second,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			h := serve.New(serve.Options{Mirrors: []serve.Mirror{{Names: []string{source}, Reader: hanging{}, Auth: slow, Locator: nowhere}}})
+			r := httptest.NewRequest("GET", path, nil)
+			r.RemoteAddr = "127.0.0.1:1000"
+			rec := httptest.NewRecorder()
+			begun := time.Now()
+			if h.ServeHTTP(rec, r); rec.Code != 503 || time.Since(begun) != after {
+				t.Errorf("%s: %d after %v, want 503 after %v", path, rec.Code, time.Since(begun), after)
+			}
+		})
+	}
+}
+
 func aborts(f func()) (aborted bool) {
 	defer func() {
 		if v := recover(); v != nil {

@@ -24,7 +24,7 @@ func (x *exchange) redirect(o registry.Object) bool {
 	if x.mirror.Locator == nil || !private(x.r) || !plainHeaders(x.r.Header) {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(x.ctx, locateTimeout)
+	ctx, cancel := context.WithTimeout(x.ctx, min(locateTimeout, x.patience()))
 	defer cancel()
 	location, expires, err := x.mirror.Locator.Locate(ctx, o)
 	if err != nil || time.Until(expires) < urlLife || !safe(location) {
