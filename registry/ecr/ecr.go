@@ -7,9 +7,9 @@
 // Nothing is retried here but what only this package can retry: an upload part, whose bytes are in hand, and a layer URL
 // that went stale. Everything else is for the caller, who knows who waits; the error's Class tells how.
 //
-// Permissions: reading takes ecr:BatchGetImage and ecr:GetDownloadUrlForLayer. Stat of a blob also takes
-// ecr:BatchCheckLayerAvailability, which the managed policy AmazonEC2ContainerRegistryPullOnly lacks: with it, Stat of a
-// blob is Denied while Open works.
+// Permissions: reading takes ecr:BatchGetImage and ecr:GetDownloadUrlForLayer. Stat of a blob is one cheap call with
+// ecr:BatchCheckLayerAvailability; without it, as under the managed policy AmazonEC2ContainerRegistryPullOnly, that call is
+// made in vain and the layer host is asked.
 //
 // Limitations: a blob that was just uploaded can be opened only once a manifest refers to it (ECR's rule; Stat sees it at
 // once). Empty blobs cannot be stored (ECR's rule). The setting BLOB_MOUNTING is that of the caller's own account, whichever

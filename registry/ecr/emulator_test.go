@@ -249,7 +249,7 @@ func TestCatalogAndDelete(t *testing.T) {
 	}
 }
 
-// With the permissions of AmazonEC2ContainerRegistryPullOnly an image can be pulled; a blob's Stat is Denied.
+// With the permissions of AmazonEC2ContainerRegistryPullOnly an image can be pulled, and its blobs looked at.
 func TestPullOnly(t *testing.T) {
 	emu, admin := start(t, ecrtest.Options{})
 	img := registrytest.Image(1, 3000)
@@ -276,9 +276,14 @@ func TestPullOnly(t *testing.T) {
 		}
 		c.Close()
 	}
-	_, err = r.Stat(t.Context(), img.Objects("app")[0])
-	if registry.ClassOf(err) != registry.Denied {
-		t.Errorf("stat of a blob: %v", err)
+	for _, b := range img.Blobs {
+		d, err := r.Stat(t.Context(), registry.Object{Repo: "app", Digest: b.Desc.Digest})
+		if err != nil || d.Size != b.Desc.Size || d.Digest != b.Desc.Digest {
+			t.Errorf("stat of a blob: %+v, %v", d, err)
+		}
+	}
+	if _, err := r.Stat(t.Context(), registry.Object{Repo: "app", Digest: img.Desc.Digest}); registry.ClassOf(err) != registry.NotFound {
+		t.Errorf("stat of a blob that is not there: %v", err)
 	}
 	if err := r.PutManifest(t.Context(), "app", "v2", img.Desc, img.Body); registry.ClassOf(err) != registry.Denied {
 		t.Errorf("put: %v", err)

@@ -42,26 +42,33 @@ func withoutRedirects(c *http.Client) *http.Client {
 
 // openLayer opens o at its presigned URL. A URL that the layer host refuses is forgotten and asked for once more: it may
 // have expired, or the credentials that signed it (SOCI snapshotter, service/resolver: 403 "Request has expired", 400
-// ExpiredToken).
+// ExpiredToken). So is a kept one of what is not there: ECR knows whether it still is.
 func (r *Registry) openLayer(ctx context.Context, o registry.Object, rg registry.Range) (*registry.Content, error) {
 	for attempt := 0; ; attempt++ {
+		_, kept := r.urls.get(o)
 		u, err := r.locate(ctx, o)
 		if err != nil {
 			return nil, err
 		}
 		c, err := r.get(ctx, o, u, rg)
 		var stale *refusedURL
-		if !errors.As(err, &stale) || attempt == 1 {
+		if !errors.As(err, &stale) || stale.gone && !kept || attempt == 1 {
 			return c, err
 		}
 		r.urls.forget(o, u)
 	}
 }
 
-// refusedURL is a 400 or 403 of the layer host.
-type refusedURL struct{ status, code string }
+// refusedURL is a 400, 403 or (gone) 404 of the layer host.
+type refusedURL struct {
+	status, code string
+	gone         bool
+}
 
 func (e *refusedURL) Error() string {
+	if e.gone {
+		return "layer host: " + e.status
+	}
 	return fmt.Sprintf("layer host: %s %s (is a VPC endpoint policy for S3 in the way?)", e.status, e.code)
 }
 
@@ -150,14 +157,16 @@ func layerContent(o registry.Object, resp *http.Response, rg registry.Range, ran
 		}
 		return fail(registry.Invalid, "range at %d outside the blob", rg.Offset)
 	case s == http.StatusBadRequest, s == http.StatusForbidden:
-		return nil, 0, &registry.Error{Class: registry.Denied, Code: codeDenied, Err: &refusedURL{resp.Status, errorCode(resp.Body)}}
+		return nil, 0, &registry.Error{Class: registry.Denied, Code: codeDenied, Err: &refusedURL{status: resp.Status, code: errorCode(resp.Body)}}
+	case s == http.StatusNotFound: // ECR said that the layer is there
+		return nil, 0, &registry.Error{Class: registry.Unavailable, Err: &refusedURL{status: resp.Status, gone: true}}
 	case s == http.StatusTooManyRequests, s == http.StatusServiceUnavailable:
 		class, code := registry.Unavailable, errorCode(resp.Body)
 		if s == http.StatusTooManyRequests || code == `"SlowDown"` { // S3 API reference, "Error responses"
 			class = registry.Throttled
 		}
 		return nil, 0, &registry.Error{Class: class, RetryAfter: retryAfter(resp.Header), Err: fmt.Errorf("layer host: %s %s", resp.Status, code)}
-	default: // a 404 too: ECR has just said that the layer is there
+	default:
 		return fail(registry.Unavailable, "%s", resp.Status)
 	}
 	clipped, ok := rg.Clip(c.Descriptor.Size)

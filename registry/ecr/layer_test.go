@@ -146,6 +146,35 @@ func TestRefusedURLIsRenewedOnce(t *testing.T) {
 	}
 }
 
+// The layer host does not find what a kept URL names: ECR is asked whether the blob is there, and says so.
+func TestKeptURLOfWhatIsGone(t *testing.T) {
+	b := registrytest.NewBlob("x", registrytest.Bytes(1, 100))
+	for _, deleted := range []bool{true, false} {
+		l := newLayers(t, func(w http.ResponseWriter, req *http.Request, n int) {
+			if n == 2 {
+				w.WriteHeader(http.StatusNotFound)
+				return
+			}
+			serveBytes(b.Body)(w, req, n)
+		})
+		again := l.mint(1)
+		if deleted {
+			again = step{downloadURL, exc("LayersNotFoundException"), nil}
+		}
+		c := newControl(t, l.mint(0), again)
+		r := c.registry()
+		content, err := r.Open(t.Context(), object(b.Desc, registry.Blob), registry.Whole)
+		readAll(t, content, err)
+		content, err = r.Open(t.Context(), object(b.Desc, registry.Blob), registry.Whole)
+		if deleted {
+			wantClass(t, err, registry.NotFound, registry.CodeBlobUnknown)
+		} else if got := readAll(t, content, err); !bytes.Equal(got, b.Body) {
+			t.Errorf("got %d bytes", len(got))
+		}
+		c.wantCalls(downloadURL, downloadURL)
+	}
+}
+
 func TestLayerHostAnswers(t *testing.T) {
 	b := registrytest.NewBlob("x", registrytest.Bytes(1, 1000))
 	for name, tc := range map[string]struct {

@@ -3,6 +3,7 @@ package ecr
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -54,7 +55,8 @@ func (r *Registry) resolve(ctx context.Context, repo, tag string) (registry.Desc
 	return d, nil
 }
 
-// Stat implements registry.Reader: BatchGetImage of a manifest, BatchCheckLayerAvailability of a blob.
+// Stat implements registry.Reader: BatchGetImage of a manifest, BatchCheckLayerAvailability of a blob or, where that is
+// denied, what Open does.
 func (r *Registry) Stat(ctx context.Context, o registry.Object) (registry.Descriptor, error) {
 	d, err := r.stat(ctx, o)
 	if err != nil {
@@ -75,6 +77,13 @@ func (r *Registry) stat(ctx context.Context, o registry.Object) (registry.Descri
 		return d, err
 	}
 	layers, err := r.check(ctx, o.Repo, []digest.Digest{o.Digest})
+	if errors.Is(err, registry.Denied) { // who may pull need not be allowed to ask
+		c, err := r.openLayer(ctx, o, registry.Range{})
+		if err != nil {
+			return registry.Descriptor{}, err
+		}
+		return c.Descriptor, c.Close()
+	}
 	if err != nil {
 		return registry.Descriptor{}, err
 	}

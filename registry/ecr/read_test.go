@@ -90,7 +90,6 @@ func TestStatBlob(t *testing.T) {
 		"unavailable":   {ok(layersAnswer(layer(b.Desc, "UNAVAILABLE"))), registry.NotFound, registry.CodeBlobUnknown},
 		"archived":      {ok(layersAnswer(layer(b.Desc, "ARCHIVED"))), registry.NotFound, registry.CodeBlobUnknown},
 		"no repository": {exc("RepositoryNotFoundException"), registry.NotFound, registry.CodeNameUnknown},
-		"pull only":     {exc("AccessDeniedException"), registry.Denied, codeDenied},
 		"bad digest":    {ok(fields{"failures": []any{fields{"failureCode": "InvalidLayerDigest"}}}), registry.Invalid, registry.CodeDigestInvalid},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -102,6 +101,28 @@ func TestStatBlob(t *testing.T) {
 		Stat(t.Context(), object(b.Desc, registry.Blob))
 	if err != nil || d.Size != 77 || d.Digest != b.Desc.Digest {
 		t.Errorf("got %v, %v", d, err)
+	}
+}
+
+// A caller who may not ask for a blob's size may still pull it; what that says is the answer.
+func TestStatBlobPullOnly(t *testing.T) {
+	b := registrytest.NewBlob("x", registrytest.Bytes(1, 77))
+	denied := step{checkLayers, exc("AccessDeniedException"), nil}
+	l := newLayers(t, serveBytes(b.Body))
+	d, err := newControl(t, denied, l.mint(0)).registry().Stat(t.Context(), object(b.Desc, registry.Blob))
+	if err != nil || d.Size != 77 || d.Digest != b.Desc.Digest {
+		t.Errorf("got %v, %v", d, err)
+	}
+	l.wantCalls(path(0) + " bytes=0-0")
+	for name, want := range map[string]struct {
+		class registry.Class
+		code  string
+	}{
+		"LayersNotFoundException": {registry.NotFound, registry.CodeBlobUnknown},
+		"AccessDeniedException":   {registry.Denied, codeDenied},
+	} {
+		_, err := newControl(t, denied, step{downloadURL, exc(name), nil}).registry().Stat(t.Context(), object(b.Desc, registry.Blob))
+		wantClass(t, err, want.class, want.code)
 	}
 }
 
