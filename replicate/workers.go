@@ -3,10 +3,8 @@ package replicate
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -94,97 +92,7 @@ func (w *Workers) run(ctx context.Context, highest registry.Lane) error {
 	}
 }
 
-// settling is how long what an event told of may not be there yet, or the tag name what it named before: Distribution tells of a
-// push before it writes the tag (registry/handlers/manifests.go, PutManifest).
-const settling = 5 * time.Second
-
-// work does one attempt at j and tells the queue, the metrics and the log how it went.
-func (w *Workers) work(ctx context.Context, j Job) {
-	began := w.o.Now()
-	w.speed.begin(began)
-	res, err := w.attempt(ctx, j)
-	w.speed.end(w.o.Now(), err == nil || errors.Is(err, ErrGone) || errors.Is(err, ErrUnwanted))
-	if err != nil && ctx.Err() != nil && !errors.Is(err, ErrGone) {
-		w.o.Queue.Release(j)
-		return
-	}
-	gone := errors.Is(err, ErrGone) && registry.CodeOf(err) != registry.CodeNameUnknown
-	other := err == nil && j.Hint != "" && j.Hint != res.Digest
-	early := (gone || other) && j.Lane == registry.LaneEvent && time.Since(j.Created) < settling
-	if early && (gone || res.Found) {
-		w.o.Queue.Postpone(j, settling/10)
-		return
-	}
-	now := w.o.Now()
-	result, level := "done", slog.LevelInfo
-	attrs := []slog.Attr{slog.String("mirror", j.Mirror), slog.String("destination", j.Destination), slog.String("repo", j.Repo)}
-	if j.Tag != "" {
-		attrs = append(attrs, slog.String("tag", j.Tag))
-	}
-	var stored error // the queue's own trouble; the job is then repeated
-	switch {
-	case errors.Is(err, ErrGone):
-		result = "gone"
-		stored = w.o.Queue.Done(j)
-	case errors.Is(err, ErrUnwanted):
-		result = "unwanted"
-		stored = w.o.Queue.Done(j)
-	case errors.Is(err, ErrEcho):
-		result = "echo"
-		stored = w.o.Queue.Done(j)
-	case err != nil:
-		result, level = strings.ReplaceAll(registry.ClassOf(err).String(), " ", "_"), slog.LevelWarn
-		var after Job
-		after, stored = w.o.Queue.Fail(j, err)
-		attrs = append(attrs, slog.String("state", after.State.String()), slog.Int("attempts", after.Attempts),
-			slog.Duration("retryIn", max(0, after.NextAt.Sub(now))), slog.Any("err", err))
-	default:
-		switch {
-		case res.Found:
-			result = "found"
-		case res.Partial != "":
-			result = "partial"
-		}
-		found := res.Found && j.Attempts == 0
-		r := Receipt{Key: j.Key, SeenAt: j.SeenAt, PullableAt: res.Pullable, Bytes: res.Bytes, Found: !res.Brought && j.Attempts == 0, Partial: res.Partial}
-		r.Key.Tag, r.Key.Digest = "", res.Digest
-		var again time.Duration
-		if early {
-			again = settling / 10
-		}
-		if other {
-			result, r.SeenAt = "superseded", time.Time{} // that event was about another image
-		}
-		attrs = append(attrs, slog.String("digest", res.Digest.String()), slog.Int64("bytes", res.Bytes))
-		if res.Refused != nil {
-			level = slog.LevelWarn
-			attrs = append(attrs, slog.Any("refused", res.Refused))
-		}
-		receipts := []Receipt{r}
-		if j.Tag != "" {
-			t := r
-			t.Key, t.Digest, t.Found = j.Key, res.Digest, found
-			receipts = append(receipts, t)
-		}
-		if stored = w.o.Queue.done(j, again, receipts); stored == nil {
-			stored = w.o.Queue.trimReceipts(ctx)
-		}
-		// How old history is says nothing of how long replication takes.
-		if stored == nil && !r.SeenAt.IsZero() && !found && j.Lane != registry.LaneBackfill {
-			lag := max(0, r.PullableAt.Sub(r.SeenAt))
-			w.metrics.lag.WithLabelValues(j.Mirror, j.Destination).Observe(lag.Seconds())
-			attrs = append(attrs, slog.Duration("lag", lag))
-		}
-	}
-	if stored != nil {
-		level = slog.LevelError
-		attrs = append(attrs, slog.Any("queueErr", stored))
-	}
-	w.metrics.results.WithLabelValues(j.Mirror, j.Destination, result).Inc()
-	attrs = append(attrs, slog.String("result", result), slog.String("lane", j.Lane.String()), slog.Duration("duration", now.Sub(began)))
-	w.o.Logger.LogAttrs(ctx, level, "replicate", attrs...)
-}
-
+// attempt copies what j asks for.
 func (w *Workers) attempt(ctx context.Context, j Job) (Result, error) {
 	m, ok := w.o.Mirrors[j.Mirror]
 	if !ok {
