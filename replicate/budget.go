@@ -71,9 +71,9 @@ func NewBudget(o BudgetOptions) (*Budget, error) {
 	return b, err
 }
 
-// today begins a new day if it is one. The caller holds mu.
+// today begins a new day if it is another one: an earlier one when the clock was wrong. The caller holds mu.
 func (b *Budget) today() {
-	if day := b.o.Now().UTC().Truncate(24 * time.Hour); day.After(b.day) {
+	if day := b.o.Now().UTC().Truncate(24 * time.Hour); !day.Equal(b.day) {
 		b.day, b.used, b.saved, b.warned = day, 0, -1, false
 	}
 }

@@ -97,6 +97,24 @@ func TestBudget(t *testing.T) {
 	})
 }
 
+// A clock that was a year ahead does not hold up a year's sweeps.
+func TestBudgetOfAWrongClock(t *testing.T) {
+	q := newQueue(t)
+	src := mem.New()
+	registrytest.Push(t, src, "app", "v1", registrytest.Image(1, 100))
+	ahead := 365 * 24 * time.Hour
+	b, err := replicate.NewBudget(replicate.BudgetOptions{Mirror: "m", Bytes: 1, Queue: q, Now: func() time.Time { return time.Now().Add(ahead) }})
+	must(t, err)
+	readManifest(t, b.Reader(src), "v1")
+	if _, spent := b.Spent(registry.LaneSweep); !spent {
+		t.Error("not spent")
+	}
+	ahead = 0
+	if _, spent := b.Spent(registry.LaneSweep); spent {
+		t.Error("spent on a day that has not come")
+	}
+}
+
 // Workers leave the sweep's jobs to the next day, in their order, and do an event's.
 func TestWorkersKeepToTheBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
