@@ -2,14 +2,12 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"net"
 	"net/http"
-	"slices"
 	"sync/atomic"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -140,95 +138,4 @@ func assemble(ctx context.Context, cfg *config.Config, base *aws.Config, log *sl
 	letters := a.letters.handler()
 	a.pages["/dead-letters"], a.pages["/dead-letters/"] = letters, letters
 	return a, nil
-}
-
-// routes sends the paths of webhooks to them and all else to the front. It is no http.ServeMux, which redirects a path that
-// it would write in another way.
-type routes struct {
-	hooks map[string]http.Handler
-	front http.Handler
-}
-
-func (r routes) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	if h := r.hooks[req.URL.Path]; h != nil {
-		h.ServeHTTP(w, req)
-		return
-	}
-	r.front.ServeHTTP(w, req)
-}
-
-func (a *app) listen(cfg *config.Config, front, admin http.Handler) error {
-	l, err := net.Listen("tcp", cfg.Listen)
-	if err != nil {
-		return fmt.Errorf("listen: %w", err)
-	}
-	a.registryAddr = l.Addr()
-	if cfg.TLS != nil {
-		c, err := tlsConfig(cfg.TLS.Cert, cfg.TLS.Key, cfg.TLS.ClientCA, a.log)
-		if err != nil {
-			return errors.Join(err, l.Close())
-		}
-		l = tls.NewListener(l, c)
-	}
-	al, err := net.Listen("tcp", cfg.Admin)
-	if err != nil {
-		return errors.Join(fmt.Errorf("listen for admin: %w", err), l.Close())
-	}
-	a.adminAddr = al.Addr()
-	a.front = listener("registry", l, front, connections{cfg.Limits.Connections, cfg.Limits.ConnectionsPerClient}, a.log)
-	a.admin = listener("admin", al, admin, connections{total: adminConnections}, a.log)
-	return nil
-}
-
-// notReady says why the mirror should get no new clients.
-func (a *app) notReady() []string {
-	if a.draining.Load() {
-		return []string{"shutting down"}
-	}
-	return nil
-}
-
-// run serves until ctx ends, then stops front, workers and store in this order: what one stage still needs outlives it.
-func (a *app) run(ctx context.Context) error {
-	a.log.Info("serving", "registry", a.registryAddr.String(), "admin", a.adminAddr.String(), "version", buildVersion())
-	context.AfterFunc(ctx, func() { a.draining.Store(true) })
-	err := runStages(ctx,
-		[]part{a.front},
-		slices.Concat([]part{{"workers", a.workers.Run}}, a.events, a.sweeps, a.reaping()),
-		append(a.keeping(), a.admin),
-	)
-	return errors.Join(err, a.close())
-}
-
-func (a *app) reaping() (parts []part) {
-	for _, r := range a.reapers {
-		parts = append(parts, part{"deletions", r.Run})
-	}
-	return parts
-}
-
-// work does the queue's jobs until ctx ends, without serving anybody.
-func (a *app) work(ctx context.Context) error {
-	return errors.Join(runStages(ctx, []part{{"workers", a.workers.Run}}, a.keeping()), a.close())
-}
-
-// keeping is what the others need to the end.
-func (a *app) keeping() []part {
-	parts := []part{{"store", a.store.Run}}
-	for _, b := range a.budgets {
-		parts = append(parts, part{"byte budget", b.Run})
-	}
-	return parts
-}
-
-// close gives back what newApp opened.
-func (a *app) close() error {
-	var errs []error
-	if a.queue != nil {
-		errs = append(errs, a.queue.Close())
-	}
-	if a.store != nil {
-		errs = append(errs, a.store.Close())
-	}
-	return errors.Join(errs...)
 }
