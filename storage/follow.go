@@ -57,7 +57,7 @@ func (f *fill) await(ctx context.Context, pos, end int64, probe bool) (int64, er
 		}
 		f.mu.Unlock()
 		switch {
-		case registry.ClassOf(err) == registry.Corrupt && err != nil:
+		case errors.Is(err, registry.Corrupt), errors.Is(err, errDamaged): // nobody knows which bytes are wrong
 			return 0, err
 		case to > pos:
 			return to, nil

@@ -174,6 +174,30 @@ func TestDamagedFill(t *testing.T) {
 	}
 }
 
+// TestDamageIsKnown shows that a reader gets nothing more of an interrupted fill once its bytes turned out wrong.
+func TestDamageIsKnown(t *testing.T) {
+	const size = 3 << 20
+	up, _, o, body := upstream(t, size)
+	dir := halfFill(t, up, o, 2<<20, false)
+	base := filepath.Join(dir, "fills", o.Digest.Algorithm().String()+"-"+o.Digest.Encoded())
+	if err := overwrite(base+".data", 1<<19, []byte{1, 2, 3}); err != nil {
+		t.Fatal(err)
+	}
+	r := openStore(t, storage.Options{Path: dir}).Over("m", up)
+	c, err := r.Open(t.Context(), o, registry.Range{Length: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := read(t.Context(), r, o, registry.Whole); err != nil && registry.ClassOf(err) != registry.Unavailable {
+		t.Error(err)
+	}
+	wantBytes(t, r, o, registry.Whole, body)
+	if got, err := io.ReadAll(c); registry.ClassOf(err) != registry.Unavailable || err == nil {
+		t.Errorf("a range with %d bytes of a damaged fill: %v", len(got), err)
+	}
+}
+
 func overwrite(path string, at int64, b []byte) error {
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
