@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"go.etcd.io/bbolt"
 
 	"github.com/ecr-mirror/ecr-mirror/registry"
 )
@@ -52,4 +53,32 @@ func TestRecentLinks(t *testing.T) {
 		t.Fatal(err)
 	}
 	want("evicted and flushed", two, -1)
+}
+
+// To forget a tag of which nothing is known writes nothing: clients ask for many tags that are nowhere.
+func TestForgetUnknownTag(t *testing.T) {
+	s, err := Open(Options{Path: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	writes, update := 0, s.meta.update
+	s.meta.update = func(f func(*bbolt.Tx) error) error { writes++; return update(f) }
+	forget := func(want int) {
+		t.Helper()
+		if err := s.Tags("m").Delete("app", "v1"); err != nil {
+			t.Fatal(err)
+		}
+		settle(s)
+		if writes != want {
+			t.Errorf("%d transactions, want %d", writes, want)
+		}
+	}
+	forget(0)
+	if err := s.Tags("m").Save("app", "v1", registry.Descriptor{Digest: digest.FromString("x")}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	settle(s)
+	forget(2) // one was the Save's
+	forget(2)
 }

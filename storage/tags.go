@@ -57,7 +57,11 @@ func (t Tags) Save(repo, tag string, d registry.Descriptor, at time.Time) error 
 // Delete forgets the tag, or with tag "" every tag of repo; what is not known is success.
 func (t Tags) Delete(repo, tag string) error {
 	if tag != "" {
-		t.s.meta.putTag(t.key(repo, tag), nil)
+		key := t.key(repo, tag)
+		if t.s.meta.tag(key) == nil { // most are: signatures that clients ask for in vain
+			return nil
+		}
+		t.s.meta.putTag(key, nil)
 	} else if err := t.s.meta.dropTagsOf(t.key(repo, "")); err != nil {
 		return fmt.Errorf("forget the tags of %s: %w", repo, err)
 	}
