@@ -2,6 +2,7 @@ package storage
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -135,6 +136,55 @@ func TestEvictedBetweenStatAndOpen(t *testing.T) {
 	}
 	if n := up.Count("open"); n != 3 {
 		t.Errorf("%d upstream opens, want 3", n)
+	}
+}
+
+// evicting is an upstream that says an object is there while the store lets go of it, and then does not send it.
+type evicting struct {
+	registry.Reader
+	s *Store
+}
+
+func (e evicting) Stat(ctx context.Context, o registry.Object) (registry.Descriptor, error) {
+	e.s.evict(0)
+	return e.Reader.Stat(ctx, o)
+}
+
+func (e evicting) Open(context.Context, registry.Object, registry.Range) (*registry.Content, error) {
+	return nil, registry.Errorf(registry.Denied, "no more")
+}
+
+// TestEvictedBeforeItsLink has an object leave while another repository asks for the right to read it: the right goes, too.
+func TestEvictedBeforeItsLink(t *testing.T) {
+	m := mem.New()
+	b := registrytest.NewBlob("", registrytest.Bytes(1, 1000))
+	for _, repo := range []string{"one", "two"} {
+		if err := m.PutBlob(t.Context(), repo, b.Desc, bytes.NewReader(b.Body)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := Open(Options{Path: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	one, two := registry.Object{Repo: "one", Digest: b.Desc.Digest}, registry.Object{Repo: "two", Digest: b.Desc.Digest}
+	bring := func() {
+		c, err := s.Over("m", m).Open(t.Context(), one, registry.Whole)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.Copy(io.Discard, c)
+		c.Close()
+		settle(s)
+	}
+	bring()
+	if _, err := s.Over("m", evicting{m, s}).Open(t.Context(), two, registry.Whole); registry.ClassOf(err) != registry.Denied {
+		t.Errorf("open of what was evicted: %v", err)
+	}
+	bring()
+	if !s.Has("m", one) || s.Has("m", two) {
+		t.Errorf("one has it: %v; two: %v, want only one", s.Has("m", one), s.Has("m", two))
 	}
 }
 

@@ -149,7 +149,11 @@ func (v *view) openBlob(ctx context.Context, o registry.Object, r registry.Range
 		}
 		if f == nil {
 			desc.Size = it.size // whatever upstream says: these bytes were verified
-			s.meta.putLink(p, desc)
+			s.mu.Lock()
+			if it.booked() { // or its links went with it
+				s.meta.putLink(p, desc)
+			}
+			s.mu.Unlock()
 			s.flushSoon()
 			continue
 		}
