@@ -16,11 +16,12 @@ type checker struct {
 	dir    string          // where relative paths start
 	broken map[string]bool // what the decoder could not read: nothing is said of it or its parts again
 
-	openSaid bool // that anybody may pull; once is enough
+	openSaid  bool            // that anybody may pull; once is enough
+	clearSaid map[string]bool // that credentials travel in clear, by the auth that wants them
 }
 
 func newChecker(d *decoder, dir string) *checker {
-	c := &checker{decoder: d, dir: dir, broken: make(map[string]bool)}
+	c := &checker{decoder: d, dir: dir, broken: make(map[string]bool), clearSaid: make(map[string]bool)}
 	for _, p := range d.problems {
 		c.broken[p.Path] = true
 	}
@@ -119,6 +120,9 @@ func (c *checker) auth(path string, a *Auth) {
 	if a.OnOutage != "" && !a.ECR {
 		c.problem(path+".onOutage", "is for ecr: true")
 	}
+	if a.Insecure && !a.credentials() {
+		c.problem(path+".insecure", "is for htpasswd and ecr: there are no credentials to send")
+	}
 }
 
 // access checks who may pull from a mirror, by its own auth or the top-level one.
@@ -132,7 +136,14 @@ func (c *checker) access(path string, cfg *Config, m *Mirror, certificates bool)
 	if a.ECR && m.Source.Registry != "" && !m.Source.IsECR() && (m.Destination == nil || !m.Destination.IsECR()) {
 		c.problem(at+".ecr", "neither source nor destination of %s is ECR: nobody could tell whose token is good", path)
 	}
-	if !loopback(cfg.Listen) && a == (Auth{}) && !certificates && !c.openSaid {
+	if loopback(cfg.Listen) {
+		return
+	}
+	if a.credentials() && cfg.TLS == nil && !a.Insecure && !c.clearSaid[at] {
+		c.clearSaid[at] = true
+		c.problem(at, "credentials come over plain HTTP to %s, which is not loopback: set tls, or say insecure: true", cfg.Listen)
+	}
+	if !a.None && !a.credentials() && !certificates && !c.openSaid {
 		c.openSaid = true
 		c.problem("listen", "%s is not loopback and clients need no credentials: set auth or tls.clientCA, or say auth: {none: true}", cfg.Listen)
 	}

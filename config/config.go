@@ -17,7 +17,8 @@ import (
 // Config is the whole file.
 type Config struct {
 	// Listen is where the registry listens, as host:port. Default: 127.0.0.1:5000. A host that is not loopback needs
-	// client authentication (auth, or tls.clientCA), or auth.none: true, which says that none is meant.
+	// client authentication (auth, or tls.clientCA), or auth.none: true, which says that none is meant; with credentials also
+	// tls, or auth.insecure: true.
 	Listen string `yaml:"listen"`
 	// Admin is where /metrics, /healthz, /readyz and, for clients on this host alone, /dead-letters and /purge listen; it never
 	// serves the registry. Default: 127.0.0.1:5001.
@@ -56,6 +57,9 @@ type Auth struct {
 	// OnOutage says what becomes of an ECR token while its registry cannot be asked. deny: it is refused once its last yes is
 	// five minutes old. known: it is good until it expires if it was good before. Default: deny.
 	OnOutage string `yaml:"onOutage"`
+	// Insecure has clients send their credentials over plain HTTP to a listen that is not loopback: for what stands behind a
+	// load balancer that speaks TLS. Default: false.
+	Insecure bool `yaml:"insecure"`
 }
 
 // Limits bound what clients can have at once. A request over a limit is answered 503, so that its client goes to its next
@@ -246,6 +250,9 @@ func (c *Config) AuthOf(m *Mirror) Auth {
 	}
 	return c.Auth
 }
+
+// credentials reports whether clients send a password or a token.
+func (a Auth) credentials() bool { return a.HTPasswd != "" || a.ECR }
 
 // Own returns the mirror's destination as rules name it; the zero value if it has none.
 func (m *Mirror) Own() rules.Destination {
