@@ -16,9 +16,9 @@ import (
 // What is about an image keeps it company: its referrers, and the tags that cosign and the referrers tag schema make of its
 // digest. They are copied after the image, with it; and by their own events (Image.Follow), for most are pushed later.
 
-// ErrUnwanted means that nothing was copied: the content is about no image, or about one that the destination does not have,
-// whose own copy would bring it along. It comes wrapped.
-var ErrUnwanted = errors.New("about no image that is at the destination")
+// ErrUnwanted means that nothing was copied: the rules do not want it any more, or they want it for an image that it is about,
+// and there is none, or not at the destination: that image's own copy would bring it along. It comes wrapped.
+var ErrUnwanted = errors.New("not wanted at the destination")
 
 // Bounds on what is about one image, against hostile lists.
 const (

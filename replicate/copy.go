@@ -25,6 +25,8 @@ type Destination struct {
 	Reader registry.Reader // the same registry
 	// Repo is what the destination calls a repository of the source; nil: the same.
 	Repo func(string) string
+	// Wants are the rules of today, for jobs that were written down under others; nil: everything. tag is "" for content.
+	Wants func(repo, tag string) bool
 	// Platforms choose among the images of the index that a tag names; nil: all.
 	Platforms func(repo, tag string) rules.Platforms
 	// Trail keeps what came from here from coming back; nil if the source is no mirror's destination and this no mirror's source.

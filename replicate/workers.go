@@ -102,6 +102,9 @@ func (w *Workers) attempt(ctx context.Context, j Job) (Result, error) {
 	if !ok {
 		return Result{}, registry.Errorf(registry.Invalid, "mirror %q has no destination %q in the configuration", j.Mirror, j.Destination)
 	}
+	if d.Wants != nil && !d.Wants(j.Repo, j.Tag) {
+		return Result{}, fmt.Errorf("by the rules: %w", ErrUnwanted)
+	}
 	ctx, alive, stop := watch(registry.WithLane(ctx, j.Lane), w.o.NoProgress)
 	defer stop()
 	sent := w.metrics.bytes.WithLabelValues(j.Mirror, j.Destination)

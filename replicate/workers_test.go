@@ -290,6 +290,33 @@ func TestWorkersClosedQueue(t *testing.T) {
 	})
 }
 
+// A job outlives the rules that wanted it: what they do not want any more, or have no name for, is not copied.
+func TestRulesHaveChanged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := run(t, func(o *replicate.Options) {
+			d := o.Mirrors["m"].Destinations["d"]
+			d.Wants = func(repo, tag string) bool { return repo == "app" && tag != "v1" }
+			d.Repo = func(repo string) string { return map[string]string{"app": "app"}[repo] }
+			o.Mirrors["m"].Destinations["d"] = d
+		})
+		n := registrytest.Image(1, 100)
+		var jobs []replicate.Job
+		for _, name := range [][2]string{{"app", "v1"}, {"app", "v2"}, {"secret", "v2"}} {
+			registrytest.Push(t, r.src, name[0], name[1], n)
+			jobs = append(jobs, tagJob(name[0], name[1], n.Desc.Digest, time.Now()))
+		}
+		put(t, r.q, jobs...)
+		r.settle(time.Minute)
+		names(t, r.dst, "app", "v2", n)
+		if _, err := r.dst.Resolve(t.Context(), "app", "v1"); registry.ClassOf(err) != registry.NotFound {
+			t.Errorf("v1: %v", err)
+		}
+		if c := r.q.Pending(); c.Waiting() > 0 || c.Dead > 0 {
+			t.Errorf("left: %+v", c)
+		}
+	})
+}
+
 // Images that nobody waits for may take all their time: what an event asks for is not behind them.
 func TestEventsDoNotWaitForBackfill(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
