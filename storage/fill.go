@@ -199,46 +199,51 @@ func (f *fill) bits() []byte {
 	return f.plan.bits()
 }
 
+// outcome publishes a fill that has all its bytes (err is nil), and says in a word what became of it. keep is whether its
+// partial object stays for the next fill, why what its readers are told.
+func (f *fill) outcome(ctx context.Context, err error, wasReady bool) (result string, keep bool, why error) {
+	s := f.s
+	switch {
+	case err == nil:
+		if err := f.publish(); err != nil {
+			s.troubled(err)
+			s.log.Error("commit", "digest", f.digest, "error", err)
+			return "failed", false, err
+		}
+		return "complete", false, nil
+	case errors.Is(err, errUncached):
+		return "uncached", false, err
+	case errors.Is(err, errParked):
+		return "interrupted", true, err
+	case registry.ClassOf(err) == registry.Corrupt:
+		s.doubt(f.digest, f.from)
+		s.metrics.mismatches.Inc()
+		s.log.Error("upstream sent wrong bytes", "digest", f.digest, "error", err)
+		return "corrupt", false, err
+	case !wasReady:
+		return "refused", true, err
+	case errors.Is(err, errDamaged):
+		s.log.Warn("bytes of an interrupted fill were damaged: fetching again", "digest", f.digest)
+		return "damaged", false, err
+	}
+	result = "failed"
+	if ctx.Err() != nil {
+		result, err = "interrupted", errClosed
+	} else if !errors.Is(err, errDisk) {
+		s.doubt(f.digest, f.from)
+	}
+	return result, f.file.sync(f.bits()) == nil, err
+}
+
 // end commits the fill or says why it failed, and takes it out of the store's map.
 func (f *fill) end(ctx context.Context, err error) {
-	s, result := f.s, "complete"
-	wasReady := err == nil
+	s, wasReady := f.s, false
 	select {
 	case <-f.ready:
 		wasReady = true
 	default:
 	}
-	keep := false // the partial object, for the next fill
-	switch {
-	case err == nil:
-		if err = f.publish(); err != nil {
-			s.troubled(err)
-			result = "failed"
-			s.log.Error("commit", "digest", f.digest, "error", err)
-		}
-	case errors.Is(err, errUncached):
-		result = "uncached"
-	case errors.Is(err, errParked):
-		result, keep = "interrupted", true
-	case registry.ClassOf(err) == registry.Corrupt:
-		result = "corrupt"
-		s.doubt(f.digest, f.from)
-		s.metrics.mismatches.Inc()
-		s.log.Error("upstream sent wrong bytes", "digest", f.digest, "error", err)
-	case !wasReady:
-		result, keep = "refused", true
-	case errors.Is(err, errDamaged):
-		result = "damaged"
-		s.log.Warn("bytes of an interrupted fill were damaged: fetching again", "digest", f.digest)
-	default:
-		result = "failed"
-		if ctx.Err() != nil {
-			result, err = "interrupted", errClosed
-		} else if !errors.Is(err, errDisk) {
-			s.doubt(f.digest, f.from)
-		}
-		keep = f.file.sync(f.bits()) == nil
-	}
+	result, keep, err := f.outcome(ctx, err, wasReady)
 	s.metrics.fills.WithLabelValues(result).Inc()
 
 	s.mu.Lock()
