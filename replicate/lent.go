@@ -31,14 +31,17 @@ func (q *Queue) Settle(ctx context.Context, keys ...Key) error {
 	}
 }
 
-// Stalled counts the mirror's lent jobs that failed and wait for another attempt: what keeps nobody busy.
-func (q *Queue) Stalled(mirror string) (n int) {
+// Stalled counts the images and tags of the mirror of which a lent job failed and waits for another attempt: what keeps nobody
+// busy. An event is about one of them, however many destinations it has a job for.
+func (q *Queue) Stalled(mirror string) int {
+	stalled := make(map[Key]struct{})
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for k := range q.lent {
 		if e := q.entries[k]; k.Mirror == mirror && !e.leased && e.job.Attempts > 0 {
-			n++
+			k.Destination = ""
+			stalled[k] = struct{}{}
 		}
 	}
-	return n
+	return len(stalled)
 }

@@ -71,6 +71,21 @@ func TestSettle(t *testing.T) {
 	})
 }
 
+// What stalls at several destinations is one message that keeps nobody busy, not several.
+func TestStalledAtSeveralDestinations(t *testing.T) {
+	q := newQueue(t)
+	here, there := lent("v1"), lent("v1")
+	there.Destination = "elsewhere"
+	put(t, q, here, there)
+	for range 2 {
+		_, err := q.Fail(lease(t, q), registry.Unavailable)
+		must(t, err)
+	}
+	if n := q.Stalled("m"); n != 1 {
+		t.Errorf("%d stalled, want the one message", n)
+	}
+}
+
 // The file has a lent job only once it was given up, or once a miss asked for it, too.
 func TestLentJobsAreNotStored(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "queue.db")
