@@ -59,10 +59,10 @@ func (m *Mirror) Resolve(ctx context.Context, repo, tag string) (registry.Descri
 // cached answers from memory while what it knows is fresh.
 func (m *Mirror) cached(repo, tag string) (outcome, bool) {
 	e, now := m.tags.get(repo, tag), m.opts.Now()
-	switch {
-	case now.Before(e.freshUntil):
+	if now.Before(e.freshUntil) {
 		return outcome{desc: e.desc, tier: "local"}, true
-	case now.Before(e.goneUntil):
+	}
+	if now.Before(m.tags.goneUntil(repo, tag)) {
 		gone := registry.Errorf(registry.NotFound, "not found a moment ago")
 		gone.Code = registry.CodeManifestUnknown
 		return outcome{tier: "local", err: gone}, true
@@ -75,7 +75,7 @@ func (m *Mirror) lookup(ctx context.Context, repo, tag string) outcome {
 	if o, ok := m.cached(repo, tag); ok { // another flight ended between the caller's look and this one
 		return o
 	}
-	generation := m.tags.get(repo, tag).generation
+	generation := m.tags.generation(repo, tag)
 	o := m.ask(ctx, repo, tag, m.opts.ResolveTimeout)
 	if o.err != nil && silent(o.err) {
 		last, ok := m.lastKnown(ctx, repo, tag, o.err)

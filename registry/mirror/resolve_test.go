@@ -396,6 +396,17 @@ func TestInvalidateDuringFlight(t *testing.T) {
 		if got := resolve(t, m, "team/app", "v2"); got.Tier != "source" {
 			t.Errorf("an answer from before the event passes for fresh: %+v", got)
 		}
+
+		// The same with an event of the whole repository, and a tag that nobody knew.
+		source.set(after(500*time.Millisecond, says(known)))
+		go m.Resolve(t.Context(), "team/app", "v3")
+		synctest.Wait()
+		m.Invalidate("team/app", "")
+		time.Sleep(time.Second)
+		source.set(says(atSource))
+		if got := resolve(t, m, "team/app", "v3"); got.Tier != "source" {
+			t.Errorf("an answer from before the repository's event passes for fresh: %+v", got)
+		}
 	})
 }
 

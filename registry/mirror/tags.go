@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	tagEntries = 1 << 16 // tags in memory, some 400 bytes each; the least recently asked leaves first
-	tagsOfOne  = 16      // tags remembered of one manifest: those last resolved to it
+	tagEntries    = 1 << 16 // tags in memory, some 400 bytes each; the least recently asked leaves first
+	absentEntries = 1 << 14 // tags that do not exist, apart: anybody can ask for any number of them
+	tagsOfOne     = 16      // tags remembered of one manifest: those last resolved to it
 )
 
 // tags is what is known of tags. An answer loaded from the store is never fresh, only the last known one: events may have
@@ -25,15 +26,16 @@ type tags struct {
 	log   *slog.Logger
 
 	mu     sync.Mutex
-	known  *simplelru.LRU[string, entry]
-	byHash *simplelru.LRU[string, []string] // repo@digest -> the tags last resolved to it, the latest at the end
+	known  *simplelru.LRU[string, entry]     // what had an answer or an event
+	absent *simplelru.LRU[string, time.Time] // until when a tag need not be asked for again
+	byHash *simplelru.LRU[string, []string]  // repo@digest -> the tags last resolved to it, the latest at the end
+	swept  uint64                            // counts invalidations of whole repositories, any of which ends the freshness of what is being asked
 }
 
 type entry struct {
 	desc       registry.Descriptor
 	at         time.Time // when an upstream said so; zero: nothing is known
 	freshUntil time.Time
-	goneUntil  time.Time
 	generation uint64 // counts invalidations: an answer asked for before one is not fresh
 
 	atSource digest.Digest // what the source last said; "": nothing
@@ -42,11 +44,12 @@ type entry struct {
 
 func newTags(store TagStore, log *slog.Logger) *tags {
 	known, err := simplelru.NewLRU[string, entry](tagEntries, nil)
-	byHash, err2 := simplelru.NewLRU[string, []string](tagEntries, nil)
-	if err != nil || err2 != nil {
+	absent, err2 := simplelru.NewLRU[string, time.Time](absentEntries, nil)
+	byHash, err3 := simplelru.NewLRU[string, []string](tagEntries, nil)
+	if err != nil || err2 != nil || err3 != nil {
 		panic("mirror: tag cache of no size") // unreachable: its only error is a size below 1
 	}
-	return &tags{store: store, log: log, known: known, byHash: byHash}
+	return &tags{store: store, log: log, known: known, absent: absent, byHash: byHash}
 }
 
 func tagKey(repo, tag string) string { return repo + ":" + tag }
@@ -59,6 +62,22 @@ func (t *tags) get(repo, tag string) entry {
 	defer t.mu.Unlock()
 	e, _ := t.known.Get(tagKey(repo, tag))
 	return e
+}
+
+// goneUntil returns when a tag that did not exist is to be asked for again; zero if it is not known to be absent.
+func (t *tags) goneUntil(repo, tag string) time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	until, _ := t.absent.Get(tagKey(repo, tag))
+	return until
+}
+
+// generation is what an answer's asker notes before it asks.
+func (t *tags) generation(repo, tag string) uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e, _ := t.known.Get(tagKey(repo, tag))
+	return e.generation + t.swept
 }
 
 // last returns the last known answer of any age.
@@ -77,18 +96,19 @@ func (t *tags) last(repo, tag string) (registry.Descriptor, time.Time, bool) {
 func (t *tags) learned(repo, tag string, d registry.Descriptor, source bool, at, until time.Time, generation uint64) {
 	t.mu.Lock()
 	e, _ := t.known.Get(tagKey(repo, tag))
-	if e.generation != generation {
+	if e.generation+t.swept != generation {
 		if !e.at.IsZero() {
 			t.mu.Unlock()
 			return
 		}
 		until = time.Time{}
 	}
-	e.desc, e.at, e.freshUntil, e.goneUntil = d, at, until, time.Time{}
+	e.desc, e.at, e.freshUntil = d, at, until
 	if source {
 		e.atSource = d.Digest
 	}
 	t.known.Add(tagKey(repo, tag), e)
+	t.absent.Remove(tagKey(repo, tag))
 	names, _ := t.byHash.Get(hashKey(repo, d.Digest))
 	names = append(slices.DeleteFunc(names, func(n string) bool { return n == tag }), tag)
 	t.byHash.Add(hashKey(repo, d.Digest), names[max(0, len(names)-tagsOfOne):])
@@ -103,12 +123,15 @@ func (t *tags) learned(repo, tag string, d registry.Descriptor, source bool, at,
 // gone forgets the answer, here and in the store, and remembers the absence until then; nothing if an event came since.
 func (t *tags) gone(repo, tag string, until time.Time, generation uint64) {
 	t.mu.Lock()
-	e, _ := t.known.Get(tagKey(repo, tag))
-	if e.generation != generation {
+	e, had := t.known.Peek(tagKey(repo, tag))
+	if e.generation+t.swept != generation {
 		t.mu.Unlock()
 		return
 	}
-	t.known.Add(tagKey(repo, tag), entry{goneUntil: until, generation: e.generation})
+	if had { // else it would take the place of a tag that exists
+		t.known.Add(tagKey(repo, tag), entry{generation: e.generation})
+	}
+	t.absent.Add(tagKey(repo, tag), until)
 	t.mu.Unlock()
 	if t.store != nil {
 		if err := t.store.Delete(repo, tag); err != nil {
@@ -121,20 +144,29 @@ func (t *tags) gone(repo, tag string, until time.Time, generation uint64) {
 func (t *tags) invalidate(repo, tag string) []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	keys := []string{tagKey(repo, tag)}
-	if tag == "" {
-		keys = keys[:0]
-		for _, k := range t.known.Keys() {
-			if strings.HasPrefix(k, repo+":") { // a repository name holds no colon
-				keys = append(keys, k)
-			}
+	if tag != "" {
+		key := tagKey(repo, tag)
+		e, _ := t.known.Get(key)
+		e.freshUntil = time.Time{}
+		e.generation++
+		t.known.Add(key, e)
+		t.absent.Remove(key)
+		return []string{key}
+	}
+	t.swept++ // for tags that are being asked for, known or not
+	var keys []string
+	for _, k := range t.known.Keys() {
+		if e, _ := t.known.Peek(k); strings.HasPrefix(k, repo+":") { // a repository name holds no colon
+			e.freshUntil = time.Time{}
+			t.known.Add(k, e)
+			keys = append(keys, k)
 		}
 	}
-	for _, k := range keys {
-		e, _ := t.known.Get(k)
-		e.freshUntil, e.goneUntil = time.Time{}, time.Time{}
-		e.generation++
-		t.known.Add(k, e)
+	for _, k := range t.absent.Keys() {
+		if strings.HasPrefix(k, repo+":") {
+			t.absent.Remove(k)
+			keys = append(keys, k)
+		}
 	}
 	return keys
 }
@@ -144,8 +176,9 @@ func (t *tags) purge(repo, tag string) ([]string, error) {
 	keys := t.invalidate(repo, tag)
 	t.mu.Lock()
 	for _, k := range keys {
-		e, _ := t.known.Get(k)
-		t.known.Add(k, entry{generation: e.generation})
+		if e, ok := t.known.Peek(k); ok {
+			t.known.Add(k, entry{generation: e.generation})
+		}
 	}
 	t.mu.Unlock()
 	if t.store == nil {
