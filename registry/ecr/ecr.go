@@ -67,7 +67,8 @@ type Options struct {
 	Logger   *slog.Logger       // one debug line per call; nil: none
 }
 
-// Registry is one ECR registry. It implements registry.Reader, Locator, Lister, Catalog, Writer, Deleter and Provisioner.
+// Registry is one ECR registry. It implements registry.Reader, Locator, Lister, Catalog, Writer, Deleter, Provisioner and
+// Settler.
 type Registry struct {
 	host, account, region string
 

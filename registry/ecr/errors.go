@@ -26,7 +26,8 @@ const (
 	codeManifestBlobUnknown = "MANIFEST_BLOB_UNKNOWN"
 	codeBlobUploadInvalid   = "BLOB_UPLOAD_INVALID"
 	codeBlobUploadUnknown   = "BLOB_UPLOAD_UNKNOWN"
-	codeNoPolicy            = "LIFECYCLE_POLICY_UNKNOWN" // of ours: the V2 front has no such thing
+	codeNoPolicy            = "LIFECYCLE_POLICY_UNKNOWN"  // of ours: the V2 front has no such thing
+	codeNoRepositoryPolicy  = "REPOSITORY_POLICY_UNKNOWN" // likewise
 )
 
 // verdict is the table: what an exception of a call means to its caller. ok is false for a name that is not in it.
@@ -37,6 +38,8 @@ func verdict(api, exception string) (c registry.Class, code string, ok bool) {
 		return registry.NotFound, registry.CodeNameUnknown, true
 	case "LifecyclePolicyNotFoundException":
 		return registry.NotFound, codeNoPolicy, true
+	case "RepositoryPolicyNotFoundException":
+		return registry.NotFound, codeNoRepositoryPolicy, true
 	case "ImageNotFoundException", "ImageArchivedException":
 		return registry.NotFound, registry.CodeManifestUnknown, true
 	case "LayersNotFoundException":

@@ -27,6 +27,7 @@ func TestErrors(t *testing.T) {
 	}{
 		{exc("RepositoryNotFoundException"), registry.NotFound, registry.CodeNameUnknown},
 		{exc("LifecyclePolicyNotFoundException"), registry.NotFound, "LIFECYCLE_POLICY_UNKNOWN"},
+		{exc("RepositoryPolicyNotFoundException"), registry.NotFound, "REPOSITORY_POLICY_UNKNOWN"},
 		{exc("ImageNotFoundException"), registry.NotFound, registry.CodeManifestUnknown},
 		{exc("InvalidParameterException"), registry.Invalid, codeUnsupported},
 		{exc("LimitExceededException"), registry.Throttled, codeTooManyRequests},

@@ -25,25 +25,19 @@ func (r *Registry) Fixed(ctx context.Context, repo string) (func(string) bool, e
 }
 
 func (r *Registry) fixed(ctx context.Context, repo string) (func(string) bool, error) {
-	if err := checkRepo(repo); err != nil {
-		return nil, err
-	}
-	out, err := call(ctx, r, describeRepos, r.api.DescribeRepositories, &ecr.DescribeRepositoriesInput{RegistryId: r.id(), RepositoryNames: []string{repo}})
+	found, err := r.repository(ctx, repo)
 	if err != nil {
 		return nil, err
 	}
-	if len(out.Repositories) != 1 {
-		return nil, registry.Errorf(registry.Unavailable, "%d answers for one repository", len(out.Repositories))
-	}
 	var filters []*regexp.Regexp
-	for _, f := range out.Repositories[0].ImageTagMutabilityExclusionFilters {
+	for _, f := range found.ImageTagMutabilityExclusionFilters {
 		pattern := strings.ReplaceAll(regexp.QuoteMeta(aws.ToString(f.Filter)), `\*`, `.*`)
 		filters = append(filters, regexp.MustCompile(`\A(?:`+pattern+`)\z`)) // quoted: always compiles
 	}
 	excluded := func(tag string) bool {
 		return slices.ContainsFunc(filters, func(re *regexp.Regexp) bool { return re.MatchString(tag) })
 	}
-	switch out.Repositories[0].ImageTagMutability {
+	switch found.ImageTagMutability {
 	case types.ImageTagMutabilityImmutable:
 		return func(string) bool { return true }, nil
 	case types.ImageTagMutabilityImmutableWithExclusion:
@@ -52,4 +46,19 @@ func (r *Registry) fixed(ctx context.Context, repo string) (func(string) bool, e
 		return excluded, nil
 	}
 	return func(string) bool { return false }, nil
+}
+
+// repository describes repo.
+func (r *Registry) repository(ctx context.Context, repo string) (types.Repository, error) {
+	if err := checkRepo(repo); err != nil {
+		return types.Repository{}, err
+	}
+	out, err := call(ctx, r, describeRepos, r.api.DescribeRepositories, &ecr.DescribeRepositoriesInput{RegistryId: r.id(), RepositoryNames: []string{repo}})
+	if err != nil {
+		return types.Repository{}, err
+	}
+	if len(out.Repositories) != 1 {
+		return types.Repository{}, registry.Errorf(registry.Unavailable, "%d answers for one repository", len(out.Repositories))
+	}
+	return out.Repositories[0], nil
 }

@@ -63,6 +63,13 @@ func (r *Registry) probes(repo string) map[string]func(context.Context) error {
 		"ecr:GetLifecyclePolicy": func(ctx context.Context) error {
 			return probe(ctx, r, getLifecyclePolicy, r.api.GetLifecyclePolicy, &ecr.GetLifecyclePolicyInput{RegistryId: r.id(), RepositoryName: name})
 		},
+		"ecr:GetRepositoryPolicy": func(ctx context.Context) error {
+			return probe(ctx, r, getPolicy, r.api.GetRepositoryPolicy, &ecr.GetRepositoryPolicyInput{RegistryId: r.id(), RepositoryName: name})
+		},
+		"ecr:ListTagsForResource": func(ctx context.Context) error {
+			arn := "arn:" + PartitionOf(r.region) + ":ecr:" + r.region + ":" + r.account + ":repository/" + repo
+			return probe(ctx, r, listTags, r.api.ListTagsForResource, &ecr.ListTagsForResourceInput{ResourceArn: &arn})
+		},
 		"ecr:InitiateLayerUpload": func(ctx context.Context) error {
 			return probe(ctx, r, initiateUpload, r.api.InitiateLayerUpload, &ecr.InitiateLayerUploadInput{RegistryId: r.id(), RepositoryName: name})
 		},

@@ -17,7 +17,8 @@ import (
 // Each action is allowed to a role that has it, denied to one that has all others, and leaves everything as it was.
 func TestProbe(t *testing.T) {
 	actions := []string{"ecr:BatchCheckLayerAvailability", "ecr:BatchDeleteImage", "ecr:BatchGetImage", "ecr:CompleteLayerUpload", "ecr:CreateRepository",
-		"ecr:DescribeImages", "ecr:DescribeRepositories", "ecr:GetAccountSetting", "ecr:GetAuthorizationToken", "ecr:GetDownloadUrlForLayer", "ecr:GetLifecyclePolicy", "ecr:InitiateLayerUpload", "ecr:ListImages", "ecr:PutImage", "ecr:UploadLayerPart"}
+		"ecr:DescribeImages", "ecr:DescribeRepositories", "ecr:GetAccountSetting", "ecr:GetAuthorizationToken", "ecr:GetDownloadUrlForLayer", "ecr:GetLifecyclePolicy", "ecr:GetRepositoryPolicy",
+		"ecr:InitiateLayerUpload", "ecr:ListImages", "ecr:ListTagsForResource", "ecr:PutImage", "ecr:UploadLayerPart"}
 	emu, admin := start(t, ecrtest.Options{})
 	if err := admin.CreateRepository(t.Context(), "app"); err != nil {
 		t.Fatal(err)

@@ -42,6 +42,12 @@ const (
 	getAccountSetting  = "GetAccountSetting"
 	getToken           = "GetAuthorizationToken"
 	getLifecyclePolicy = "GetLifecyclePolicy"
+	putLifecyclePolicy = "PutLifecyclePolicy"
+	getPolicy          = "GetRepositoryPolicy"
+	setPolicy          = "SetRepositoryPolicy"
+	putMutability      = "PutImageTagMutability"
+	listTags           = "ListTagsForResource"
+	tagResource        = "TagResource"
 	otherRate          = 10
 )
 

@@ -171,11 +171,17 @@ func (s RepositorySettings) input(account *string, repo string) *ecr.CreateRepos
 			in.EncryptionConfiguration.KmsKey = &s.KMSKey
 		}
 	}
-	for k, v := range s.Tags {
-		in.Tags = append(in.Tags, types.Tag{Key: &k, Value: &v})
-	}
-	slices.SortFunc(in.Tags, func(a, b types.Tag) int { return cmp.Compare(*a.Key, *b.Key) })
+	in.Tags = resourceTags(s.Tags)
 	return in
+}
+
+// resourceTags are in the order of their keys.
+func resourceTags(tags map[string]string) (all []types.Tag) {
+	for k, v := range tags {
+		all = append(all, types.Tag{Key: &k, Value: &v})
+	}
+	slices.SortFunc(all, func(a, b types.Tag) int { return cmp.Compare(*a.Key, *b.Key) })
+	return all
 }
 
 // DeleteManifest implements registry.Deleter. A manifest that an index refers to is Invalid: delete the index first.

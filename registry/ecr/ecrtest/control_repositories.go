@@ -127,6 +127,7 @@ func createRepository(c call, in struct {
 	if err := cmp.Or(checkName(in.Name), in.check(), checkTags(in.Tags), in.Encryption.check()); err != nil {
 		return nil, err
 	}
+	in.Encryption.resolve(c.Registry)
 	if err := c.mayCreate(in.Name, len(in.Tags) > 0, in.Encryption); err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package ecrtest_test
 import (
 	"bytes"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -129,6 +130,21 @@ func TestArchive(t *testing.T) {
 	}
 	if n, status := seen("STANDARD"); n != 1 || status != 200 {
 		t.Errorf("restored: %d in the list, pull %d", n, status)
+	}
+}
+
+func TestKMSAlias(t *testing.T) {
+	emu := start(t, ecrtest.Options{})
+	c := client(t, emu, emu.Credentials(account))
+	for name, alias := range map[string]string{"short": "alias/k", "whole": "arn:aws:kms:us-west-2:111122223333:alias/k"} {
+		out, err := c.CreateRepository(t.Context(), &ecr.CreateRepositoryInput{RepositoryName: &name,
+			EncryptionConfiguration: &ecrtypes.EncryptionConfiguration{EncryptionType: "KMS", KmsKey: &alias}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if key := *out.Repository.EncryptionConfiguration.KmsKey; !strings.HasPrefix(key, "arn:aws:kms:us-west-2:111122223333:key/") {
+			t.Errorf("%s is described with %s", alias, key)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package ecrtest
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -193,6 +194,20 @@ func (e *encryption) check() error {
 		return nil
 	}
 	return invalidParameter("encryptionConfiguration.encryptionType", "Member must satisfy enum value set: [AES256, KMS, KMS_DSSE]")
+}
+
+// resolve turns an alias into its key, as ECR does: it is the key that repositories are described with. Here every alias has one.
+func (e *encryption) resolve(r *Registry) {
+	if e == nil {
+		return
+	}
+	key := e.Key
+	if strings.HasPrefix(key, "alias/") {
+		key = "arn:" + partition(r.Region) + ":kms:" + r.Region + ":" + r.Account + ":" + key
+	}
+	if place, _, ok := strings.Cut(key, ":alias/"); ok {
+		e.Key = place + ":key/" + fmt.Sprintf("%x", hashed(key)[:16])
+	}
 }
 
 func (e *encryption) equal(o *encryption) bool {

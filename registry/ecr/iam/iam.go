@@ -16,8 +16,11 @@ import (
 	"strings"
 )
 
-// Version is the one version of the language that documents may have, or leave out.
+// Version is that of the language that documents have, or leave out.
 const Version = "2012-10-17"
+
+// oldVersion differs in having no policy variables, which are refused anyway: many policies of repositories still say it.
+const oldVersion = "2008-10-17"
 
 // Effects of a statement.
 const (
@@ -77,7 +80,7 @@ func Parse(kind Kind, text []byte) (Document, error) {
 		return Document{}, err
 	}
 	d := Document{Version: raw.Version, ID: raw.ID}
-	if d.Version != "" && d.Version != Version {
+	if d.Version != "" && d.Version != Version && (kind != Repository || d.Version != oldVersion) {
 		return d, fmt.Errorf("version %q: want %s", d.Version, Version)
 	}
 	if bytes.HasPrefix(bytes.TrimSpace(raw.Statement), []byte("{")) {

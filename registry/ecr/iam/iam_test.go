@@ -17,6 +17,8 @@ func TestParse(t *testing.T) {
 		{Identity, `{"Statement":{"Effect":"Allow","Action":"ecr:*","Resource":"*"}}`, ""},
 		{Identity, `{"Version":"2012-10-17","Id":"x","Statement":[{"Sid":"a","Effect":"Deny","Action":["*"],"Resource":["a","b"]}]}`, ""},
 		{Identity, `{"Version":"2008-10-17","Statement":[]}`, "version"},
+		{Repository, `{"Version":"2008-10-17","Statement":{"Effect":"Allow","Principal":{"AWS":"1"},"Action":"ecr:*"}}`, ""},
+		{Repository, `{"Version":"2007-10-17","Statement":[]}`, "version"},
 		{Identity, `{"Statement":[]}`, "no statement"},
 		{Identity, `{}`, "statement"},
 		{Identity, `nonsense`, "invalid"},
