@@ -154,7 +154,8 @@ type Rates struct {
 	GetDownloadURLForLayer      Rate `yaml:"getDownloadUrlForLayer"`      // Default: 1500
 }
 
-// Repositories are the settings of repositories that replication creates; those of a repository that exists are left alone.
+// Repositories are the settings of repositories that replication creates; those of a repository that exists are left alone, but by
+// sync with replication.settings in mode converge.
 type Repositories struct {
 	TagMutability string            `yaml:"tagMutability"` // MUTABLE or IMMUTABLE. Default: MUTABLE
 	ScanOnPush    bool              `yaml:"scanOnPush"`    // basic scanning. Default: false
@@ -198,9 +199,22 @@ type Replication struct {
 	// guards of deletion, where this mirror brought it. Default: ignore.
 	Deletes  string   `yaml:"deletes"`
 	Deletion Deletion `yaml:"deletion"`
+	// Settings says what plan and sync do about settings of repositories that differ from the source's.
+	Settings Settings `yaml:"settings"`
 
 	// Set is all of the rules, for every destination; Mirror.Targets has the parts to run.
 	Set *rules.Set `yaml:"-"`
+}
+
+// Settings says what becomes of the settings of repositories at destinations: tag mutability, encryption, lifecycle policy,
+// repository policy and resource tags. What a destination's repositories say themselves goes before the source's.
+type Settings struct {
+	// Mode is show: plan and sync print what differs from the source; or converge: moreover sync sets it, and repositories that
+	// replication creates are created with it. ECR to ECR only. Default: settings are not compared.
+	Mode string `yaml:"mode"`
+	// KMSKeys are the destinations' keys by the ARNs of the source's: an ARN, or alias/NAME in the destination's own account and
+	// region. A repository whose key is not among them is not created by converge. Default: none.
+	KMSKeys map[string]string `yaml:"kmsKeys"`
 }
 
 // Events says where pushes at the source are heard of.

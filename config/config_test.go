@@ -58,7 +58,8 @@ func TestFull(t *testing.T) {
 			Blobs: "redirect",
 			Replication: config.Replication{Rules: []rules.Rule{{Repositories: []string{"team/**", "base-*", "/lib-[0-9]+/"}, Exclude: []string{"team/tmp-*"},
 				Tags: []string{"v*", "stable", "semver:>=1.2 <3"}, ExcludeTags: []string{"*-dev"}, Platforms: []string{"linux/amd64", "linux/arm64"}}},
-				RulesFile: "testdata/replication.json", Destinations: "own", Sweep: 6 * time.Hour, BytesPerDay: 500 << 30, Deletes: "ignore", Deletion: deletion},
+				RulesFile: "testdata/replication.json", Destinations: "own", Sweep: 6 * time.Hour, BytesPerDay: 500 << 30, Deletes: "ignore", Deletion: deletion,
+				Settings: config.Settings{Mode: "converge", KMSKeys: map[string]string{"arn:aws:kms:us-west-2:111122223333:key/1": "alias/mirror"}}},
 			Events: config.Events{SQS: "https://sqs.eu-central-1.amazonaws.com/111122223333/ecr-prod", Shared: true,
 				Webhook: &config.Webhook{Path: "/events/west", TokenFile: "testdata/secrets/token"}},
 		}, {
@@ -290,6 +291,12 @@ c.yaml:1: mirrors[0].source.rates.uploadLayerPart: want calls per second from 0.
 c.yaml:1: mirrors[0].source.repositories.tagMutability: "maybe": want MUTABLE or IMMUTABLE
 c.yaml:1: mirrors[0].source.repositories.kmsKey: belongs to encryption: KMS or KMS_DSSE
 c.yaml:1: mirrors[0].source.repositories.tags.aws:x: not a tag that AWS takes: 1 to 128 characters that do not begin with aws:, and 256 of value`},
+		{"settings", "mirrors:\n- source: {registry: a.example.com}\n  destination: {registry: b.example.com}\n  replication: {settings: {mode: maybe, kmsKeys: {alias/a: alias/b}}}",
+			`c.yaml:4: mirrors[0].replication.settings.mode: "maybe": want show or converge
+c.yaml:4: mirrors[0].replication.settings.mode: for ECR only, and the source is not
+c.yaml:4: mirrors[0].replication.settings.kmsKeys.alias/a: want the ARN of a key at the source, and one at the destination or alias/NAME`},
+		{"keys without settings", "mirrors:\n- source: {registry: 111122223333.dkr.ecr.us-west-2.amazonaws.com}\n  destination: {registry: b.example.com}\n  replication: {settings: {kmsKeys: {'arn:aws:kms:us-west-2:111122223333:key/1': alias/b}}}",
+			`c.yaml:4: mirrors[0].replication.settings.kmsKeys: belongs to mode: show or converge`},
 		{"of ECR only", "mirrors: [{source: {registry: a.example.com, rates: {putImage: 1}, repositories: {tags: [a]}}}]",
 			`c.yaml:1: mirrors[0].source.repositories.tags: want keys with values
 c.yaml:1: mirrors[0].source.rates: for ECR only, and a.example.com is not one of its hosts: say type: ecr if it is ECR

@@ -2,6 +2,8 @@ package config
 
 import (
 	"fmt"
+	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -87,6 +89,7 @@ func (c *checker) replication(path string, m *Mirror) {
 		return
 	}
 	r.Set = rules.Join(sets...)
+	c.settings(path+".settings", m)
 	if r.Destinations != "all" {
 		return
 	}
@@ -96,6 +99,25 @@ func (c *checker) replication(path string, m *Mirror) {
 	for _, d := range m.Others() {
 		if _, ok := m.reach(d); !ok {
 			c.problem(path, "rules name %v, and the source's host does not tell how to reach it: add it to registries", d)
+		}
+	}
+}
+
+var kmsKey = regexp.MustCompile(`^arn:[a-z0-9-]+:kms:[a-z0-9-]+:[0-9]{12}:(?:key|alias)/[A-Za-z0-9/_-]+$`)
+var kmsAlias = regexp.MustCompile(`^alias/[A-Za-z0-9/_-]+$`)
+
+func (c *checker) settings(path string, m *Mirror) {
+	s := &m.Replication.Settings
+	c.oneOf(path+".mode", s.Mode, []string{"", "show", "converge"})
+	if s.Mode != "" && m.Source.Registry != "" && !m.Source.IsECR() {
+		c.problem(path+".mode", "for ECR only, and the source is not")
+	}
+	if len(s.KMSKeys) > 0 && s.Mode == "" {
+		c.problem(path+".kmsKeys", "belongs to mode: show or converge")
+	}
+	for _, from := range slices.Sorted(maps.Keys(s.KMSKeys)) {
+		if to := s.KMSKeys[from]; !kmsKey.MatchString(from) || !kmsKey.MatchString(to) && !kmsAlias.MatchString(to) {
+			c.problem(path+".kmsKeys."+from, "want the ARN of a key at the source, and one at the destination or alias/NAME")
 		}
 	}
 }

@@ -133,9 +133,14 @@ func assemble(ctx context.Context, cfg *config.Config, base *aws.Config, log *sl
 	reaped := replicate.NewReaperMetrics()
 	metrics.MustRegister(reaped.Collectors()...)
 	a.reapers = reapers(a.places, a.queue, reaped, log)
-	maps.Copy(a.pages, newSyncPage(planner{a.queue, a.compare, a.reapers, a.budgets}).pages())
+	maps.Copy(a.pages, newSyncPage(a.planner()).pages())
 	a.pages["GET /status"] = newStatusPage(a.queue, a.places)
 	letters := a.letters.handler()
 	a.pages["/dead-letters"], a.pages["/dead-letters/"] = letters, letters
 	return a, nil
+}
+
+// planner compares everything that the app replicates.
+func (a *app) planner() planner {
+	return planner{queue: a.queue, sweeps: a.compare, reapers: a.reapers, settings: settlings(a.places), budgets: a.budgets}
 }

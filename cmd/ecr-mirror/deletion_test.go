@@ -64,7 +64,7 @@ func TestDeletesPropagate(t *testing.T) {
 	remove("retagged", types.ImageIdentifier{ImageTag: aws.String("v2")})
 	r.eventually("an empty queue", r.noMessages)
 	found := map[string]int{}
-	_, _, err := (&planner{r.app.queue, r.app.compare, r.app.reapers, nil}).plan(t.Context(), false, func(l planLine) error {
+	_, _, err := (&planner{queue: r.app.queue, sweeps: r.app.compare, reapers: r.app.reapers}).plan(t.Context(), false, func(l planLine) error {
 		if l.Difference != nil && !l.Difference.DueAt.IsZero() {
 			found[l.Difference.Repository+" "+l.Difference.Action]++
 		}

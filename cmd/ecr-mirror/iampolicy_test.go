@@ -67,9 +67,12 @@ func (d *decisions) judge(t *testing.T, printed []grant) {
 // the statement the call would have been denied.
 func TestPrintedPoliciesSuffice(t *testing.T) {
 	const key, queueKey = "arn:aws:kms:eu-central-1:444455556666:key/k", "arn:aws:kms:us-west-2:111122223333:key/q"
-	for name, tc := range map[string]struct{ source, events, replication string }{
-		"its own role in both accounts":             {"", "", ", deletes: propagate, deletion: {grace: 0s}"},
-		"a role of each account and a shared queue": {"roleArn: arn:aws:iam::" + demoSourceAccount + ":role/reader, ", ", shared: true", ""},
+	const encrypted = "repositories: {encryption: KMS, kmsKey: \"" + key + "\", tags: {a: b}}"
+	for name, tc := range map[string]struct{ source, events, replication, repositories string }{
+		"its own role in both accounts":             {"", "", ", deletes: propagate, deletion: {grace: 0s}", encrypted},
+		"a role of each account and a shared queue": {"roleArn: arn:aws:iam::" + demoSourceAccount + ":role/reader, ", ", shared: true", "", encrypted},
+		"settings that are shown":                   {"", "", ", settings: {mode: show}", encrypted},
+		"settings that are set":                     {"", "", ", deletes: propagate, deletion: {grace: 0s}, settings: {mode: converge, kmsKeys: {'" + sourceKey + "': alias/mirror}}", "repositories: {}"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -90,10 +93,10 @@ admin: 127.0.0.1:0
 cache: {path: %s, size: 1GiB}
 mirrors:
 - source: {%sregistry: %s, endpoint: %q}
-  destination: {registry: "http://%s", type: ecr, account: %q, region: %s, endpoint: %q, repositories: {encryption: KMS, kmsKey: %q, tags: {a: b}}}
+  destination: {registry: "http://%s", type: ecr, account: %q, region: %s, endpoint: %q, %s}
   events: {sqs: %q%s}
   replication: {rules: [{repositories: ["team/**"]}]%s}
-`, t.TempDir(), tc.source, demoSourceHost, r.emu.ControlURL(), r.emu.RegistryHost(demoDestinationAccount, demoDestinationRegion), demoDestinationAccount, demoDestinationRegion, r.emu.ControlURL(), key, r.emu.QueueURL(demoSourceAccount, demoSourceRegion, "pushes"), tc.events, tc.replication)
+`, t.TempDir(), tc.source, demoSourceHost, r.emu.ControlURL(), r.emu.RegistryHost(demoDestinationAccount, demoDestinationRegion), demoDestinationAccount, demoDestinationRegion, r.emu.ControlURL(), tc.repositories, r.emu.QueueURL(demoSourceAccount, demoSourceRegion, "pushes"), tc.events, tc.replication)
 			cfg, err := config.Parse("test.yaml", []byte(yaml), os.LookupEnv)
 			must(t, err)
 			printed, err := policies(cfg, policyOptions{eventRule: "ecr-mirror", queueKey: queueKey})
@@ -109,6 +112,11 @@ mirrors:
 			m.url = "http://" + m.app.registryAddr.String()
 			m.mirror, err = remote.New(remote.Options{Registry: m.url})
 			must(t, err)
+			source, destination := m.owners()
+			must(t, source.CreateWith(t.Context(), "team/drift", someSettings()))
+			must(t, destination.CreateRepository(t.Context(), "team/drift"))
+			must(t, source.CreateWith(t.Context(), "team/encrypted", someSettings()))
+			m.seed("team/encrypted", "v1", registrytest.Image(5, 100))
 			m.everything()
 		})
 	}
@@ -241,7 +249,7 @@ mirrors:
 			t.Errorf("no %s in\n%s", want, got)
 		}
 	}
-	for _, not := range []string{"sqs:", "kms:", "sts:", "registry policy", "BatchDelete", "ReplicateImage", "TagResource"} {
+	for _, not := range []string{"sqs:", "kms:", "sts:", "registry policy", "BatchDelete", "ReplicateImage", "TagResource", "RepositoryPolicy", "ListTags", "LifecyclePolicy", "Mutability"} {
 		if strings.Contains(got, not) {
 			t.Errorf("%s in\n%s", not, got)
 		}

@@ -31,6 +31,7 @@ type place struct {
 	rules       *rules.Part // that end there
 	trail       func(*replicate.Queue) *replicate.Trail
 	deletes     *config.Deletion // nil: deletions stay at the source
+	settings    *settling        // nil: settings are not compared
 }
 
 // places returns every destination that cfg names. Nothing is asked of a registry.
@@ -67,7 +68,9 @@ func placesOf(ctx context.Context, c *config.Mirror, links chain, src upstream, 
 		if err != nil {
 			return nil, fmt.Errorf("destination %s: %w", t.Registry.Host(), err)
 		}
-		all = append(all, place{c.Names[0], c.Names, name, src, dst, t.Rules, links.trail(leg{c.Source.ID(), t.Registry.ID(), t.Rules}), deletes})
+		at := place{c.Names[0], c.Names, name, src, dst, t.Rules, links.trail(leg{c.Source.ID(), t.Registry.ID(), t.Rules}), deletes, nil}
+		at.settings = newSettling(c, t, at)
+		all = append(all, at)
 	}
 	return all, nil
 }

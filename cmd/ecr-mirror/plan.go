@@ -35,6 +35,10 @@ func planCommand() *cobra.Command {
 tags to move, conflicts (the destination's tag is immutable), and what has expired (it was there, and the destination's own
 lifecycle removed it: only --force or a pull brings it back). With deletes: propagate it also prints what was deleted at the
 source: when the mirror will delete it at the destination, or what speaks against that today. Sync deletes nothing.
+
+With replication.settings it also prints how the settings of repositories that both have differ: "set" is what sync sets, in mode
+converge ("differs" in mode show); "fixed" cannot be changed once a repository exists; "keep" is the destination's own; "refused"
+says why it is not taken over. For repositories that the destination lacks only what is refused is printed.
 ` + whoDoesIt,
 		Args: cobra.NoArgs,
 	}
@@ -79,7 +83,7 @@ func newPlanner(ctx context.Context, cfg *config.Config, base *aws.Config) (_ *p
 	if err != nil {
 		return nil, nil, errors.Join(err, stop())
 	}
-	p := &planner{queue: queue, reapers: reapers(all, queue, nil, nil)}
+	p := &planner{queue: queue, reapers: reapers(all, queue, nil, nil), settings: settlings(all)}
 	for _, at := range all {
 		p.sweeps = append(p.sweeps, at.sweep(queue))
 	}
@@ -118,6 +122,7 @@ type planWriter struct {
 	w    io.Writer
 	json *json.Encoder // nil: a table
 	rows [][]string
+	sets [][]string // of settings
 	sums []string
 }
 
@@ -147,6 +152,9 @@ func (p *planWriter) line(l planLine) error {
 			when = "due " + shortTime(d.DueAt)
 		}
 		p.rows = append(p.rows, []string{d.Mirror, d.Destination, d.Action, name, shortDigest(d.Digest), shortDigest(d.Have), when, bytes})
+	case l.Setting != nil:
+		d := l.Setting
+		p.sets = append(p.sets, []string{d.Mirror, d.Destination, d.Action, d.Repository, d.Setting, cell(d.Want), cell(d.Have), cell(d.Error)})
 	case l.Destination != nil:
 		p.sums = append(p.sums, l.Destination.String())
 	}
@@ -162,12 +170,15 @@ func (p *planWriter) flush() error {
 	if len(p.rows) > 0 {
 		err = table(p.w, []string{"MIRROR", "DESTINATION", "ACTION", "IMAGE", "DIGEST", "THERE", "PUSHED", "BYTES"}, p.rows)
 	}
+	if len(p.sets) > 0 && err == nil {
+		err = table(p.w, []string{"MIRROR", "DESTINATION", "ACTION", "REPOSITORY", "SETTING", "WANT", "THERE", "WHY"}, p.sets)
+	}
 	for _, s := range p.sums {
 		if err == nil {
 			_, err = fmt.Fprintln(p.w, s)
 		}
 	}
-	p.rows, p.sums = nil, nil
+	p.rows, p.sets, p.sums = nil, nil, nil
 	return err
 }
 
@@ -185,6 +196,9 @@ func (s *planSummary) String() string {
 	}
 	for _, repo := range slices.Sorted(maps.Keys(s.Problems)) {
 		text += fmt.Sprintf("\n  %s: not compared: %s", repo, oneLine(s.Problems[repo]))
+	}
+	for _, repo := range slices.Sorted(maps.Keys(s.SettingsProblems)) {
+		text += fmt.Sprintf("\n  %s: settings: %s", repo, oneLine(s.SettingsProblems[repo]))
 	}
 	return text
 }

@@ -14,11 +14,12 @@ import (
 	"github.com/ecr-mirror/ecr-mirror/replicate"
 )
 
-// planLine is one line of a plan: a difference, the sum of a destination after its differences, or, at the end, how it ended.
+// planLine is one line of a plan: a difference of images or of settings, the sum of a destination after its differences, or, at the end, how it ended.
 type planLine struct {
-	Difference  *difference  `json:"difference,omitempty"`
-	Destination *planSummary `json:"destination,omitempty"`
-	End         *planEnd     `json:"end,omitempty"`
+	Difference  *difference        `json:"difference,omitempty"`
+	Setting     *settingDifference `json:"setting,omitempty"`
+	Destination *planSummary       `json:"destination,omitempty"`
+	End         *planEnd           `json:"end,omitempty"`
 }
 
 type difference struct {
@@ -42,6 +43,8 @@ type planSummary struct {
 	Jobs        int               `json:"jobs"`
 	Bytes       int64             `json:"bytes"`              // that the jobs would send, where the source says
 	Problems    map[string]string `json:"problems,omitempty"` // by repository: could not be compared
+	// SettingsProblems are by repository: settings could not be compared, or not be set.
+	SettingsProblems map[string]string `json:"settingsProblems,omitempty"`
 }
 
 type planEnd struct {
@@ -51,10 +54,12 @@ type planEnd struct {
 
 // planner compares whole registries, one destination after another.
 type planner struct {
-	queue   *replicate.Queue
-	sweeps  []*replicate.Sweep
-	reapers []*replicate.Reaper
-	budgets map[string]*replicate.Budget // by mirror; nil: none
+	queue    *replicate.Queue
+	sweeps   []*replicate.Sweep
+	reapers  []*replicate.Reaper
+	settings []*settling
+	budgets  map[string]*replicate.Budget // by mirror; nil: none
+	converge bool                         // set settings, where the configuration says so
 }
 
 // plan calls line for every difference and every destination's sum, and returns the jobs that remove the differences. A sweep
@@ -86,6 +91,9 @@ func (p *planner) plan(ctx context.Context, force bool, line func(planLine) erro
 			sum.Problems[repo] = problem.Error()
 		}
 		if err := p.deletions(ctx, &sum, line); err != nil {
+			return nil, nil, err
+		}
+		if err := p.compareSettings(ctx, &sum, line); err != nil {
 			return nil, nil, err
 		}
 		todo := found.Jobs(time.Now())
@@ -123,9 +131,11 @@ func (p *planner) deletions(ctx context.Context, sum *planSummary, line func(pla
 	return nil
 }
 
-// sync plans and writes the jobs down. The workers do them; the run follows them.
+// sync plans, sets settings as it finds them to differ, and writes the jobs down. The workers do them; the run follows them.
 func (p *planner) sync(ctx context.Context, force bool, line func(planLine) error) (*syncRun, error) {
-	jobs, bytes, err := p.plan(ctx, force, line)
+	converging := *p
+	converging.converge = true
+	jobs, bytes, err := converging.plan(ctx, force, line)
 	if err != nil {
 		return nil, err
 	}

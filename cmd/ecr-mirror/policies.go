@@ -24,6 +24,16 @@ func writeActions() iam.Strings {
 	return iam.Strings{"ecr:CompleteLayerUpload", "ecr:CreateRepository", "ecr:InitiateLayerUpload", "ecr:PutImage", "ecr:UploadLayerPart"}
 }
 
+// settingsActions read settings, beside ecr:DescribeRepositories.
+func settingsActions() iam.Strings {
+	return iam.Strings{"ecr:GetLifecyclePolicy", "ecr:GetRepositoryPolicy", "ecr:ListTagsForResource"}
+}
+
+// convergeActions set them, beside ecr:TagResource.
+func convergeActions() iam.Strings {
+	return iam.Strings{"ecr:PutImageTagMutability", "ecr:PutLifecyclePolicy", "ecr:SetRepositoryPolicy"}
+}
+
 // mountActions are of no repository. Without them, layers are sent instead of mounted.
 func mountActions() iam.Strings {
 	return iam.Strings{"ecr:GetAccountSetting", "ecr:GetAuthorizationToken"}
@@ -94,7 +104,10 @@ func (g *grants) mirror(m *config.Mirror) error {
 		g.registry(m.Source, "ListRepositories", iam.Strings{"ecr:DescribeRepositories"}, "*")
 	}
 	propagates := m.Replication.Deletes == "propagate"
-	if propagates {
+	mode := m.Replication.Settings.Mode
+	if mode != "" && len(targets) > 0 {
+		g.registry(m.Source, "ReadSettings", settingsActions(), "*")
+	} else if propagates {
 		g.registry(m.Source, "ReadLifecycle", iam.Strings{"ecr:GetLifecyclePolicy"}, "*")
 	}
 	for _, t := range targets {
@@ -106,13 +119,16 @@ func (g *grants) mirror(m *config.Mirror) error {
 		if t.Registry.IsECR() {
 			g.add("identity", g.caller(t.Registry), iam.Statement{Sid: "Mount", Action: mountActions(), Resource: iam.Strings{"*"}})
 		}
-		if len(t.Registry.Repositories.Tags) > 0 {
+		if mode != "" {
+			g.registry(t.Registry, "ReadSettings", settingsActions(), names...)
+		}
+		if mode == "converge" {
+			g.registry(t.Registry, "WriteSettings", convergeActions(), names...)
+		}
+		if len(t.Registry.Repositories.Tags) > 0 || mode == "converge" {
 			g.registry(t.Registry, "TagRepositories", iam.Strings{"ecr:TagResource"}, names...)
 		}
-		if key := t.Registry.Repositories.KMSKey; key != "" {
-			g.add("identity", g.caller(t.Registry), iam.Statement{Sid: "EncryptRepositories", Action: iam.Strings{"kms:CreateGrant", "kms:DescribeKey"},
-				Resource: iam.Strings{key}, Condition: iam.Condition{"StringEquals": {iam.ViaService: {"ecr." + t.Registry.Region + ".amazonaws.com"}}}})
-		}
+		g.keys(m, t.Registry)
 		if propagates {
 			g.registry(t.Registry, "Delete", iam.Strings{"ecr:BatchDeleteImage"}, names...)
 		}
@@ -121,6 +137,34 @@ func (g *grants) mirror(m *config.Mirror) error {
 		return nil
 	}
 	return g.queue(m)
+}
+
+// keys allows the encryption of repositories that are created. IAM knows no alias: one stands for all keys of its account and region.
+func (g *grants) keys(m *config.Mirror, r config.Registry) {
+	var keys iam.Strings
+	if own := r.Repositories; own.KMSKey != "" {
+		keys = append(keys, own.KMSKey)
+	} else if s := m.Replication.Settings; s.Mode == "converge" && own.Encryption == "" && r.IsECR() {
+		here := "arn:" + partitionOf(r) + ":kms:" + r.Region + ":"
+		for _, key := range s.KMSKeys {
+			if strings.HasPrefix(key, "alias/") {
+				key = here + r.Account + ":" + key
+			}
+			place, _, alias := strings.Cut(key, ":alias/")
+			if alias {
+				key = place + ":key/*"
+			}
+			if strings.HasPrefix(key, here) {
+				keys = append(keys, key)
+			}
+		}
+		slices.Sort(keys)
+		keys = slices.Compact(keys)
+	}
+	if len(keys) > 0 {
+		g.add("identity", g.caller(r), iam.Statement{Sid: "EncryptRepositories", Action: iam.Strings{"kms:CreateGrant", "kms:DescribeKey"},
+			Resource: keys, Condition: iam.Condition{"StringEquals": {iam.ViaService: {"ecr." + r.Region + ".amazonaws.com"}}}})
+	}
 }
 
 // caller is who calls a registry: the role that it is reached with, or the mirror itself.

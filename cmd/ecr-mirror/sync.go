@@ -29,7 +29,8 @@ func syncCommand() *cobra.Command {
 		Use:   "sync",
 		Short: "Compare sources and destinations, and make them agree",
 		Long: `Sync makes the plan that plan prints, does it and shows how far it is. Nothing is deleted. It can be interrupted at any time
-(Ctrl-C, SIGTERM, kill -9): run again it goes on, and sends no layer that has arrived a second time.
+(Ctrl-C, SIGTERM, kill -9): run again it goes on, and sends no layer that has arrived a second time. With replication.settings
+in mode converge it also sets the settings of repositories that differ from the source's, before it copies.
 
 Exit codes: 0 all done; 2 some of it needs an operator (see dead-letters), waits for tomorrow's byte budget, or could not be
 compared; 130 interrupted; 1 any other failure.
@@ -62,7 +63,7 @@ type syncer struct {
 
 func (s *syncer) line(l planLine) error {
 	if l.Destination != nil {
-		s.uncompared += len(l.Destination.Problems)
+		s.uncompared += len(l.Destination.Problems) + len(l.Destination.SettingsProblems)
 	}
 	return s.plan.line(l)
 }
@@ -96,7 +97,7 @@ func (s *syncer) alone(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	planner := planner{a.queue, a.compare, a.reapers, a.budgets}
+	planner := a.planner()
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	ended := make(chan error, 1)
@@ -133,7 +134,7 @@ func (s *syncer) follow(ctx context.Context, later string, look func() (progress
 		case err == nil && p.ended():
 			s.bar.end(p)
 			if p.Failed > 0 || p.Waiting > 0 || s.uncompared > 0 {
-				return exitError{exitLeft, fmt.Errorf("of %d jobs %d need an operator (see dead-letters) and %d wait for tomorrow's byte budget; %d repositories were not compared",
+				return exitError{exitLeft, fmt.Errorf("of %d jobs %d need an operator (see dead-letters) and %d wait for tomorrow's byte budget; %d repositories were not compared or set",
 					p.Jobs, p.Failed, p.Waiting, s.uncompared)}
 			}
 			return nil

@@ -91,7 +91,7 @@ func (w *wiring) replicate(c *config.Mirror, source registry.Reader) {
 	w.jobs = &replicate.Mirror{Source: w.store.Over(w.name, source), Tags: source, Lister: w.places[0].source, Budget: w.budget,
 		Destinations: make(map[string]replicate.Destination)}
 	for _, p := range w.places {
-		w.jobs.Destinations[p.name] = replicate.Destination{Writer: p.destination, Reader: p.destination, Repo: p.rules.There,
+		w.jobs.Destinations[p.name] = replicate.Destination{Writer: p.settings.creating(p.destination), Reader: p.destination, Repo: p.rules.There,
 			Wants:     func(repo, tag string) bool { return p.rules.Follows(repo, tag) || p.rules.Match(repo, tag) },
 			Platforms: p.rules.Platforms, Trail: p.trail(w.queue)}
 		sweep := p.sweep(w.queue)
