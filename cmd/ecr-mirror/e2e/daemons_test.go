@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -29,15 +30,12 @@ http: {addr: %s}
 // docker is a private dockerd with its client.
 type docker struct{ env []string }
 
-// startDocker starts a dockerd without a bridge, so that it changes no network of the host. hub, if there is one, is a
-// daemon.json that is added to its own.
+// startDocker starts Debian's dockerd. hub, if there is one, is a daemon.json that is added to its own.
 func startDocker(t *testing.T, hub string) docker {
 	t.Helper()
-	need(t, "root", "docker", "dockerd")
-	dir := tempDir(t)
+	need(t, "dockerd")
 	settings := map[string]any{
-		"data-root": filepath.Join(dir, "data"), "exec-root": filepath.Join(dir, "exec"), "pidfile": filepath.Join(dir, "pid"),
-		"iptables": false, "ip6tables": false, "bridge": "none", "storage-driver": "vfs",
+		"storage-driver":        "vfs",
 		"max-download-attempts": 2, // five of them wait for more than a minute
 	}
 	if hub != "" {
@@ -49,13 +47,42 @@ func startDocker(t *testing.T, hub string) docker {
 			t.Fatal(err)
 		}
 	}
+	return startDockerWith(t, settings, "dockerd")
+}
+
+// startDocker29 starts a dockerd whose images are in a containerd 2. It looks for hosts.toml in certs: the directory has no
+// option, so it sees another /etc/docker than the host.
+func startDocker29(t *testing.T) (d docker, certs string) {
+	t.Helper()
+	need(t, "root", "dockerd-29")
+	c := startContainerdOf(t, "-2", 0)
+	dir := tempDir(t)
+	certs = filepath.Join(dir, "certs.d")
+	if err := os.MkdirAll("/etc/docker", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return startDockerWith(t, map[string]any{
+		"containerd": c.socket, "containerd-namespace": filepath.Base(dir),
+		"features": map[string]bool{"containerd-snapshotter": true}, "storage-driver": "native",
+	}, "unshare", "--mount", "sh", "-c", `mount --bind "$0" /etc/docker && exec dockerd-29 "$@"`, dir, "--containerd-plugins-namespace", filepath.Base(dir)+"-plugins"), certs
+}
+
+// startDockerWith starts a dockerd without a bridge, so that it changes no network of the host.
+func startDockerWith(t *testing.T, settings map[string]any, command string, args ...string) docker {
+	t.Helper()
+	need(t, "root", "docker")
+	dir := tempDir(t)
+	maps.Copy(settings, map[string]any{
+		"data-root": filepath.Join(dir, "data"), "exec-root": filepath.Join(dir, "exec"), "pidfile": filepath.Join(dir, "pid"),
+		"iptables": false, "ip6tables": false, "bridge": "none",
+	})
 	config, err := json.Marshal(settings)
 	if err != nil {
 		t.Fatal(err)
 	}
 	write(t, filepath.Join(dir, "daemon.json"), string(config))
 	d := docker{[]string{"DOCKER_HOST=unix://" + filepath.Join(dir, "sock"), "DOCKER_CONFIG=" + filepath.Join(dir, "client")}}
-	p := start(t, d.env, "dockerd", "--config-file", filepath.Join(dir, "daemon.json"), "-H", "unix://"+filepath.Join(dir, "sock"))
+	p := start(t, d.env, command, append(args, "--config-file", filepath.Join(dir, "daemon.json"), "-H", "unix://"+filepath.Join(dir, "sock"))...)
 	p.wait(t, "ready", func() bool { _, err := try(t, d.env, "docker", "version"); return err == nil })
 	return d
 }

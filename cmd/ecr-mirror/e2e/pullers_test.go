@@ -32,6 +32,7 @@ type client struct {
 func clients() []client {
 	return []client{
 		{name: "docker", about: "20.10, direct", needs: []string{"root", "docker", "dockerd"}, start: dockerPuller},
+		{name: "docker, containerd store", about: "29 (moby 2.0.0-beta.24), hosts.toml with an Authorization header", start: docker29Puller},
 		{name: "containerd 1.6 ctr", about: "1.6.20, hosts.toml", start: ctrPuller("")},
 		{name: "containerd 1.6 CRI", about: "1.6.20, hosts.toml, kubelet's credentials", start: criPuller("", 0)},
 		{name: "containerd 2 ctr", about: "2.3.4, hosts.toml", start: ctrPuller("-2")},
@@ -100,13 +101,33 @@ func dockerPuller(t *testing.T) puller {
 	}
 }
 
-// hosts has the mirror in a certs.d, of which the origin is the server.
-func hosts(t *testing.T, r request) (certs string, err error) {
-	root, err := tell(t, r, "containerd")
+// docker29Puller pulls with Docker's containerd store, which sends a mirror no credentials but those of a header.
+func docker29Puller(t *testing.T) puller {
+	d, certs := startDocker29(t)
+	return func(ctx context.Context, r request) error {
+		now, err := hosts(t, r, "docker")
+		if err == nil && r.user != "" {
+			table := fmt.Sprintf("[host.%q]\n", "http://"+r.mirror)
+			basic := base64.StdEncoding.EncodeToString([]byte(r.user + ":" + r.password))
+			err = edit(filepath.Join(now, r.origin, "hosts.toml"), table, table+fmt.Sprintf("  header = {Authorization = %q}\n", "Basic "+basic))
+		}
+		if err == nil {
+			err = os.CopyFS(certs, os.DirFS(now))
+		}
+		if err != nil {
+			return err
+		}
+		return command(ctx, d.env, "docker", "pull", "-q", r.atOrigin())
+	}
+}
+
+// hosts has the mirror in a certs.d of containerd or docker, of which the origin is the server.
+func hosts(t *testing.T, r request, runtime string) (certs string, err error) {
+	root, err := tell(t, r, runtime)
 	if err != nil {
 		return "", err
 	}
-	certs = filepath.Join(root, "etc/containerd/certs.d")
+	certs = filepath.Join(root, "etc", runtime, "certs.d")
 	return certs, edit(filepath.Join(certs, r.origin, "hosts.toml"), "https://"+r.origin, "http://"+r.origin)
 }
 
@@ -115,7 +136,7 @@ func ctrPuller(suffix string) func(*testing.T) puller {
 	return func(t *testing.T) puller {
 		c := startContainerdOf(t, suffix, 0)
 		return func(ctx context.Context, r request) error {
-			certs, err := hosts(t, r)
+			certs, err := hosts(t, r, "containerd")
 			if err != nil {
 				return err
 			}
@@ -134,7 +155,7 @@ func criPuller(suffix string, chunk int) func(*testing.T) puller {
 		c := startContainerdOf(t, suffix, chunk)
 		eventually(t, "CRI answers", func() bool { return criReady(t.Context(), c.socket) })
 		return func(ctx context.Context, r request) error {
-			now, err := hosts(t, r)
+			now, err := hosts(t, r, "containerd")
 			if err == nil {
 				err = os.CopyFS(c.certs, os.DirFS(now))
 			}

@@ -22,7 +22,7 @@ func TestECRTokenOfClients(t *testing.T) {
 	c := startContainerdOf(t, "-2", 0)
 	eventually(t, "CRI answers", func() bool { return criReady(t.Context(), c.socket) })
 	r := request{origin: e.source.host, mirror: m.addr, repo: "team/app", ref: ":1", dir: t.TempDir()}
-	certs, err := hosts(t, r)
+	certs, err := hosts(t, r, "containerd")
 	if err != nil {
 		t.Fatal(err)
 	}
