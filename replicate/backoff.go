@@ -23,7 +23,9 @@ func (q *Queue) patience() time.Duration { return cmp.Or(q.Patience, 24*time.Hou
 // Patience, so that an outage costs nobody a dead letter. All else, defects and refusals included, gets MaxAttempts: most
 // of it (a full disk, a role being repaired) passes too.
 func (q *Queue) verdict(j Job, cause error, again bool, now time.Time) Job {
-	j.Attempts++
+	if j.Attempts++; j.Failing.IsZero() {
+		j.Failing = now
+	}
 	j.Err = cause.Error()
 	j.NextAt = now.Add(q.delay(j.Attempts, cause))
 	j.State = Dead
@@ -32,7 +34,7 @@ func (q *Queue) verdict(j Job, cause error, again bool, now time.Time) Job {
 	case registry.Conflict:
 		j.State, dead = Conflict, true
 	case registry.Throttled, registry.Unavailable:
-		dead = dead && now.Sub(j.Created) >= q.patience()
+		dead = dead && now.Sub(j.Failing) >= q.patience()
 	case registry.NotFound, registry.Invalid:
 		dead = dead || !retryable(cause)
 	}

@@ -57,7 +57,7 @@ func TestCrash(t *testing.T) {
 		_, err := q.Fail(j, registry.Denied)
 		must(t, err)
 		dead := job2
-		dead.State, dead.Attempts, dead.Err = replicate.Dead, 1, "denied"
+		dead.State, dead.Attempts, dead.Failing, dead.Err = replicate.Dead, 1, time.Now().UTC(), "denied"
 		survives("failure", dead)
 		must(t, q.Retry(t.Context(), j.Key))
 		retried := job2

@@ -112,6 +112,7 @@ type Job struct {
 	Created  time.Time     // when the intent was written down
 	NextAt   time.Time     // not to be tried before
 	Attempts int           // failures so far
+	Failing  time.Time     // the first of these; zero: none, or not known
 	State    State
 	Err      string // the last failure
 	// Follow: it is wanted only if it is about an image that the destination has: see Image.Follow.
@@ -142,7 +143,7 @@ func (j Job) refreshed(n Job, now time.Time, maxAttempts int) Job {
 		j.SeenAt = n.SeenAt
 	}
 	if fresh || j.State == Dead || j.State == Conflict {
-		j.State, j.Created, j.NextAt, j.Attempts = Pending, now, now, min(j.Attempts, maxAttempts-1)
+		j.State, j.Created, j.NextAt, j.Attempts, j.Failing = Pending, now, now, min(j.Attempts, maxAttempts-1), time.Time{}
 	}
 	return j
 }

@@ -164,7 +164,7 @@ func (q *Queue) Put(ctx context.Context, jobs ...Job) error {
 func (q *Queue) Retry(ctx context.Context, k Key) error {
 	return q.edit(ctx, k, func(d *draft) {
 		now := time.Now()
-		d.job.State, d.job.Attempts, d.job.Created, d.job.NextAt = Pending, 0, now, now
+		d.job.State, d.job.Attempts, d.job.Failing, d.job.Created, d.job.NextAt = Pending, 0, time.Time{}, now, now
 		d.put, d.again = true, d.leased && !d.ended
 	})
 }

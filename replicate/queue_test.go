@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -235,6 +236,34 @@ func TestFailOutage(t *testing.T) {
 			if g < most/2 || g > most {
 				t.Errorf("delay %d is %v, want from %v to %v", i, g, most/2, most)
 			}
+		}
+	})
+}
+
+// Nor does an outage that finds a backlog of days.
+func TestOutageOfABacklog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "queue.db")
+		q := openQueue(t, path)
+		put(t, q, contentJob("app", d1))
+		time.Sleep(48 * time.Hour)
+		fail := func() replicate.State {
+			after, err := q.Fail(lease(t, q), registry.Unavailable)
+			must(t, err)
+			return after.State
+		}
+		began := time.Now()
+		for time.Since(began) < 12*time.Hour {
+			if s := fail(); s != replicate.Pending {
+				t.Fatalf("%v after %v", s, time.Since(began))
+			}
+		}
+		must(t, q.Close())
+		q = openQueue(t, path)
+		for fail() == replicate.Pending {
+		}
+		if d := time.Since(began); d < 24*time.Hour || d > 25*time.Hour {
+			t.Errorf("dead after %v, want a day", d)
 		}
 	})
 }

@@ -32,6 +32,7 @@ type storedJob struct {
 	Err      string        `json:"error,omitempty"`
 	Follow   bool          `json:"follow,omitempty"`
 	Bytes    int64         `json:"bytes,omitempty"`
+	Failing  time.Time     `json:"failing,omitzero"`
 }
 
 type storedReceipt struct {
@@ -50,7 +51,7 @@ func encodeJob(j Job) ([]byte, error) {
 	if len(j.Err) > maxErr {
 		j.Err = strings.ToValidUTF8(j.Err[:maxErr], "")
 	}
-	return json.Marshal(storedJob{j.Lane.String(), j.Hint, j.SeenAt, j.Created, j.NextAt, j.Attempts, j.State.String(), j.Err, j.Follow, j.Bytes})
+	return json.Marshal(storedJob{j.Lane.String(), j.Hint, j.SeenAt, j.Created, j.NextAt, j.Attempts, j.State.String(), j.Err, j.Follow, j.Bytes, j.Failing})
 }
 
 func decodeJob(key, value []byte) (Job, error) {
@@ -62,7 +63,7 @@ func decodeJob(key, value []byte) (Job, error) {
 	if err := json.Unmarshal(value, &s); err != nil {
 		return Job{}, fmt.Errorf("stored job %v: %w", k, err)
 	}
-	j := Job{Key: k, Hint: s.Hint, SeenAt: s.Seen, Created: s.Created, NextAt: s.Next, Attempts: s.Attempts, Err: s.Err, Follow: s.Follow, Bytes: s.Bytes}
+	j := Job{Key: k, Hint: s.Hint, SeenAt: s.Seen, Created: s.Created, NextAt: s.Next, Attempts: s.Attempts, Err: s.Err, Follow: s.Follow, Bytes: s.Bytes, Failing: s.Failing}
 	for l := registry.LaneClient; l.String() != s.Lane; {
 		if l++; l >= lanes {
 			return Job{}, fmt.Errorf("stored job %v: unknown lane %q", k, s.Lane)
