@@ -63,6 +63,9 @@ func (x *exchange) authenticate() error {
 
 func (x *exchange) allowedBy(a Authenticator, several bool) error {
 	access := Access{Endpoint: x.req.Endpoint, Registry: x.named, Repo: x.repo, Reference: x.req.Tag + x.req.Digest.String(), Several: several}
+	if !x.served() { // there is nothing to read: whether the client is let in at all
+		access = Access{Endpoint: wire.Base, Registry: x.named, Several: several}
+	}
 	_, end, err := within(x.ctx, x.patience(), func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, a.Authenticate(x.r.WithContext(ctx), access)
 	})

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -97,7 +98,7 @@ func (e *ECRAuth) Authenticate(r *http.Request, a Access) error {
 	}
 	if there := e.hosts[host].Repo; there != nil && a.Repo != "" {
 		if a.Repo = there(a.Repo); a.Repo == "" {
-			return unknownRepository(host)
+			return errUnknownRepository
 		}
 	}
 	key := e.answers.of(token, host, a.Endpoint.String(), a.Repo)
@@ -162,7 +163,7 @@ func (e *ECRAuth) ask(ctx context.Context, host, token string, a Access) error {
 	req.Header.Set("User-Agent", "ecr-mirror")
 	resp, err := e.client.Do(req)
 	if err != nil {
-		return registry.Errorf(registry.Unavailable, "token: %s does not answer", host)
+		return registry.Errorf(registry.Unavailable, "token: the registry that knows it does not answer")
 	}
 	defer resp.Body.Close()
 	switch resp.StatusCode {
@@ -176,22 +177,19 @@ func (e *ECRAuth) ask(ctx context.Context, host, token string, a Access) error {
 	case class == registry.NotFound && (code == registry.CodeManifestUnknown || code == registry.CodeBlobUnknown):
 		return nil // of a repository that the token may read
 	case class == registry.NotFound && code == registry.CodeNameUnknown:
-		return unknownRepository(host)
+		return errUnknownRepository
 	case class == registry.Throttled, class == registry.Unavailable:
-		return registry.Errorf(registry.Unavailable, "token: %s answers %d", host, resp.StatusCode)
+		return registry.Errorf(registry.Unavailable, "token: the registry that knows it answers %d", resp.StatusCode)
 	case resp.StatusCode == http.StatusForbidden && !strings.Contains(strings.ToLower(err.Error()), "authorization token"):
 		e := registry.Errorf(registry.Denied, "%s refuses to give %s to this identity", host, a.Repo)
 		e.Code = wire.CodeDenied
 		return e
 	}
-	return unauthorized("the token is not one of " + host + ", or has expired")
+	return unauthorized("the token is not one of the registry that is asked, or has expired")
 }
 
-func unknownRepository(host string) error {
-	e := registry.Errorf(registry.NotFound, "%s has no such repository", host)
-	e.Code = registry.CodeNameUnknown
-	return e
-}
+// errUnknownRepository names no registry, as no answer does to whom no registry knows: a host tells of an account.
+var errUnknownRepository = &registry.Error{Class: registry.NotFound, Code: registry.CodeNameUnknown, Err: errors.New("the registry that is asked has no such repository")}
 
 // path is that of the same request at the registry.
 func (a Access) path() string {

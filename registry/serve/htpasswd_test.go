@@ -101,8 +101,13 @@ func TestHtpasswd(t *testing.T) {
 	if a := w.do(t, "GET", "/v2/", basic("alice", "new")...); a.status != 200 {
 		t.Errorf("no file: %d, want the last good one kept", a.status)
 	}
+	w.Close() // what is logged of the last request is logged once it is answered
 	if strings.Contains(w.log.String(), "wonder") {
 		t.Error("the log holds a password")
+	}
+	const tried = 3*2*4 + 1 // wrong, unknown user, long, and the old password: whoever sent nothing to look at is asked, not denied
+	if n := strings.Count(w.log.String(), `level=WARN msg=denied client=127.0.0.1:`); n != tried {
+		t.Errorf("%d audit lines, want %d", n, tried)
 	}
 }
 
@@ -157,6 +162,48 @@ func TestAuthenticator(t *testing.T) {
 		a := w.do(t, "GET", "/v2/app/manifests/v1")
 		if a.status != c.status || (a.header.Get("Www-Authenticate") != "") != (c.status == 401) {
 			t.Errorf("%v: %d %v", c.err, a.status, a.header)
+		}
+	}
+}
+
+// Who is not let in does not learn where to push, which names an account; who is, does.
+func TestPushOfStrangers(t *testing.T) {
+	path := t.TempDir() + "/htpasswd"
+	write(t, path, line(t, "alice", "secret"), time.Hour)
+	people, err := serve.NewHtpasswd(path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := new(fakeECR)
+	const account = "111122223333"
+	for _, c := range []struct {
+		auth      serve.Authenticator
+		good, bad string
+	}{
+		{people, "alice:secret", "alice:guess"},
+		{newECRAuth(asked, false), "AWS:good", "AWS:bad"},
+	} {
+		w := newWorld(t, withAuth(c.auth))
+		basic := func(credential string) []string {
+			return []string{"Authorization", "Basic " + base64.StdEncoding.EncodeToString([]byte(credential))}
+		}
+		for _, ask := range [][2]string{{"POST", "/v2/app/blobs/uploads/"}, {"PUT", "/v2/app/manifests/v1"}, {"DELETE", "/v2/app/manifests/v1"},
+			{"GET", "/v2/_catalog"}, {"POST", "/v2/"}, {"PATCH", "/v2/app/blobs/uploads/1"}} {
+			for _, h := range [][]string{nil, basic(c.bad)} {
+				if a := w.do(t, ask[0], ask[1], h...); a.status != 401 || strings.Contains(fmt.Sprint(a.header)+string(a.body), account) {
+					t.Errorf("%s, with %q: %d %v %s", ask, h, a.status, a.header, a.body)
+				}
+			}
+			asked.took()
+			a := w.do(t, ask[0], ask[1], basic(c.good)...)
+			if a.status != 405 || strings.Contains(string(a.body), account+".dkr.ecr.us-west-2.amazonaws.com/app") != strings.Contains(ask[1], "/app/") {
+				t.Errorf("%s of a friend: %d %s", ask, a.status, a.body)
+			}
+			for _, q := range asked.took() {
+				if q != near+" /v2/ good" {
+					t.Errorf("%s: ECR was asked %q", ask, q)
+				}
+			}
 		}
 	}
 }

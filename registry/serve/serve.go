@@ -110,15 +110,15 @@ func (x *exchange) serve() (err error) {
 		return err
 	}
 	x.mirror, x.named, x.repo, err = x.h.route(x.req)
-	if x.r.Method != http.MethodGet && x.r.Method != http.MethodHead || x.req.Endpoint == wire.Uploads || x.req.Endpoint == wire.Catalog {
-		x.w.Header().Set("Allow", "GET, HEAD")
-		return x.unsupported()
-	}
-	if err != nil {
+	if err != nil && x.served() {
 		return err
 	}
 	if err := x.authenticate(); err != nil {
 		return x.refuse(err)
+	}
+	if !x.served() {
+		x.w.Header().Set("Allow", "GET, HEAD")
+		return x.unsupported()
 	}
 	if x.req.Endpoint == wire.Base {
 		return x.write("application/json", []byte("{}"))
@@ -149,13 +149,15 @@ func (x *exchange) serve() (err error) {
 	return x.referrers()
 }
 
+// served reports whether the request is of a kind that is answered at all: a mirror is read-only.
+func (x *exchange) served() bool {
+	return (x.r.Method == http.MethodGet || x.r.Method == http.MethodHead) && x.req.Endpoint != wire.Uploads && x.req.Endpoint != wire.Catalog
+}
+
+// unsupported says where to push, to a client that the mirror lets in.
 func (x *exchange) unsupported() error {
-	if x.mirror == nil || len(x.mirror.Names) == 0 {
+	if x.mirror == nil || len(x.mirror.Names) == 0 || x.repo == "" {
 		return wire.Unsupported("this mirror is read-only: push to the registry that it mirrors")
 	}
-	where := x.mirror.Names[0]
-	if x.repo != "" {
-		where += "/" + x.repo
-	}
-	return wire.Unsupported("this mirror is read-only: push to " + where)
+	return wire.Unsupported("this mirror is read-only: push to " + x.mirror.Names[0] + "/" + x.repo)
 }
