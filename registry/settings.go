@@ -32,8 +32,7 @@ func (s Setting) String() string {
 type Settler interface {
 	// Settings returns those of repo. A repository that does not exist is NotFound with code NAME_UNKNOWN.
 	Settings(ctx context.Context, repo string) (Settings, error)
-	// CreateWith creates repo with settings; one that exists is success, and left as it is. After an error the repository may be
-	// there with some of them.
+	// CreateWith creates repo with the tag mutability, encryption and tags in s; one that exists is success, and left as it is.
 	CreateWith(ctx context.Context, repo string, s Settings) error
 	// Set gives repo one of the settings in s. It is idempotent, never removes a document or a tag, and Invalid for
 	// SettingEncryption, which is fixed when a repository is created.

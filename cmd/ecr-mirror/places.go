@@ -69,7 +69,7 @@ func placesOf(ctx context.Context, c *config.Mirror, links chain, src upstream, 
 			return nil, fmt.Errorf("destination %s: %w", t.Registry.Host(), err)
 		}
 		at := place{c.Names[0], c.Names, name, src, dst, t.Rules, links.trail(leg{c.Source.ID(), t.Registry.ID(), t.Rules}), deletes, nil}
-		at.settings = newSettling(c, t, at)
+		at.settings = newSettling(c, t, at, log)
 		all = append(all, at)
 	}
 	return all, nil

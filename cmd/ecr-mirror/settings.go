@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 
 	"golang.org/x/sync/errgroup"
 
@@ -21,10 +22,11 @@ type settling struct {
 	rules               *rules.Part
 	mapping             settings.Mapping
 	converge            bool
+	log                 *slog.Logger
 }
 
 // newSettling returns that of a place; nil where the configuration does not want it or a registry has no settings.
-func newSettling(c *config.Mirror, t config.Target, at place) *settling {
+func newSettling(c *config.Mirror, t config.Target, at place, log *slog.Logger) *settling {
 	source, ok := at.source.(registry.Settler)
 	target, also := at.destination.(registry.Settler)
 	mode := c.Replication.Settings.Mode
@@ -35,7 +37,7 @@ func newSettling(c *config.Mirror, t config.Target, at place) *settling {
 		return settings.Place{Partition: partitionOf(r), Account: r.Account, Region: r.Region}
 	}
 	given := t.Registry.Repositories
-	return &settling{mirror: at.mirror, destination: at.name, catalog: at.source, source: source, target: target, rules: at.rules, converge: mode == "converge",
+	return &settling{mirror: at.mirror, destination: at.name, catalog: at.source, source: source, target: target, rules: at.rules, converge: mode == "converge", log: log,
 		mapping: settings.Mapping{From: placeOf(c.Source), To: placeOf(t.Registry), Keys: c.Replication.Settings.KMSKeys,
 			Given: registry.Settings{TagMutability: given.TagMutability, Encryption: given.Encryption, KMSKey: given.KMSKey, Tags: given.Tags}}}
 }
@@ -115,7 +117,8 @@ func (s *settling) compareAll(ctx context.Context, set bool) ([]*settled, error)
 			return nil
 		})
 	}
-	return all, g.Wait()
+	_ = g.Wait() // none returns one
+	return all, ctx.Err()
 }
 
 func (s *settling) compare(ctx context.Context, r *settled, set bool) {
@@ -168,7 +171,7 @@ type creator struct {
 }
 
 // CreateRepository implements registry.Provisioner. A repository whose encryption is refused is not created: it could never be put
-// right. What else is refused is left out, and plan says so.
+// right. Other settings that are refused, or that cannot be set, keep no image from its place: plan shows them.
 func (c creator) CreateRepository(ctx context.Context, there string) error {
 	source, err := c.source.Settings(ctx, c.rules.Here(there))
 	if registry.ClassOf(err) == registry.NotFound { // nothing about the destination
@@ -181,7 +184,27 @@ func (c creator) CreateRepository(ctx context.Context, there string) error {
 	if err := want.Creatable(); err != nil {
 		return fmt.Errorf("create repository %.256s: %w", there, err)
 	}
-	return c.target.CreateWith(ctx, there, want.Settings)
+	if err := c.target.CreateWith(ctx, there, want.Settings); err != nil {
+		return err
+	}
+	have, err := c.target.Settings(ctx, there)
+	if err != nil {
+		c.warn(there, err)
+		return nil
+	}
+	for _, d := range want.Compare(have) {
+		if d.Action != settings.Set {
+			continue
+		}
+		if err := c.target.Set(ctx, there, d.Setting, want.Settings); err != nil {
+			c.warn(there, err)
+		}
+	}
+	return nil
+}
+
+func (c creator) warn(there string, err error) {
+	c.log.Warn("a new repository has not all settings of its source: plan shows them, sync sets them", "mirror", c.mirror, "destination", c.destination, "repository", there, "error", err)
 }
 
 // cell is text for a cell of a table: on one line, and not all of a document.

@@ -47,6 +47,14 @@ func (r *rig) owners() (source, destination *ecr.Registry) {
 	return r.owner(demoSourceAccount, demoSourceRegion), r.owner(demoDestinationAccount, demoDestinationRegion)
 }
 
+// created creates a repository with all of s.
+func created(t *testing.T, r *ecr.Registry, repo string, s registry.Settings) {
+	t.Helper()
+	must(t, r.CreateWith(t.Context(), repo, s))
+	must(t, r.Set(t.Context(), repo, registry.SettingLifecycle, s))
+	must(t, r.Set(t.Context(), repo, registry.SettingPolicy, s))
+}
+
 // settingsPlanned returns the lines of a plan about settings.
 func (r *rig) settingsPlanned(cfg *config.Config) (found []string) {
 	r.t.Helper()
@@ -94,9 +102,9 @@ func TestSettingsConverge(t *testing.T) {
 			r := newRig(t, converge)
 			cfg := r.config(served)
 			source, destination := r.owners()
-			must(t, source.CreateWith(t.Context(), "team/new", someSettings()))
-			must(t, source.CreateWith(t.Context(), "team/drift", someSettings()))
-			must(t, source.CreateWith(t.Context(), "other", someSettings()))
+			created(t, source, "team/new", someSettings())
+			created(t, source, "team/drift", someSettings())
+			created(t, source, "other", someSettings())
 			must(t, destination.CreateRepository(t.Context(), "copy/drift"))
 			img := registrytest.Image(1, 100)
 			r.seed("team/new", "v1", img)
@@ -135,7 +143,7 @@ func TestSettingsShow(t *testing.T) {
 	source, destination := r.owners()
 	s := someSettings()
 	s.Encryption, s.KMSKey = "AES256", ""
-	must(t, source.CreateWith(t.Context(), "team/new", s))
+	created(t, source, "team/new", s)
 	r.seed("team/new", "v1", registrytest.Image(1, 100))
 	for range 2 {
 		if code, printed := r.sync(t.Context(), r.config(true), false); code != 0 {
@@ -159,8 +167,8 @@ func TestSettingsRefused(t *testing.T) {
 	open, locked := someSettings(), someSettings()
 	open.Policy = policyFor(`"*"`)
 	locked.KMSKey += "2"
-	must(t, source.CreateWith(t.Context(), "team/open", open))
-	must(t, source.CreateWith(t.Context(), "team/locked", locked))
+	created(t, source, "team/open", open)
+	created(t, source, "team/locked", locked)
 	img := registrytest.Image(1, 100)
 	r.seed("team/open", "v1", img)
 	r.seed("team/locked", "v1", img)
@@ -188,7 +196,7 @@ func TestSettingsSyncThroughFaults(t *testing.T) {
 				t.Parallel()
 				r := newRig(t, converge)
 				source, destination := r.owners()
-				must(t, source.CreateWith(t.Context(), "team/drift", someSettings()))
+				created(t, source, "team/drift", someSettings())
 				must(t, destination.CreateRepository(t.Context(), "copy/drift"))
 				var failed atomic.Bool
 				r.emu.Fault(func(c ecrtest.Call) ecrtest.Fault {
@@ -217,7 +225,7 @@ func TestSettingsCreationThroughFaults(t *testing.T) {
 				t.Parallel()
 				r := newRig(t, converge)
 				source, destination := r.owners()
-				must(t, source.CreateWith(t.Context(), "team/new", someSettings()))
+				created(t, source, "team/new", someSettings())
 				img := registrytest.Image(1, 100)
 				r.seed("team/new", "v1", img)
 				var failed atomic.Bool
@@ -238,5 +246,30 @@ func TestSettingsCreationThroughFaults(t *testing.T) {
 				wanted(t, destination, "copy/new", true)
 			})
 		}
+	}
+}
+
+// A setting that the destination will not have, such as a policy for a role that it does not know, keeps no image from it.
+func TestSettingsThatCannotBeSet(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, converge)
+	source, destination := r.owners()
+	created(t, source, "team/new", someSettings())
+	img := registrytest.Image(1, 100)
+	r.seed("team/new", "v1", img)
+	r.emu.Fault(func(c ecrtest.Call) ecrtest.Fault {
+		if c.Op == "SetRepositoryPolicy" {
+			return ecrtest.Fault{Status: 400, Code: "InvalidParameterException", Message: "Invalid principal in policy"}
+		}
+		return ecrtest.Fault{}
+	})
+	if code, printed := r.sync(t.Context(), r.config(true), false); code != 0 || !r.replicated("copy/new", "v1", img) {
+		t.Errorf("exit code %d\n%s", code, printed)
+	}
+	if got := settingsAt(t, destination, "copy/new"); got.Lifecycle == "" || got.Policy != "" {
+		t.Errorf("%+v", got)
+	}
+	if code, printed := r.sync(t.Context(), r.config(true), false); code != exitLeft || !strings.Contains(printed, "setting failed 1") || !strings.Contains(printed, "Invalid principal") {
+		t.Errorf("again: exit code %d\n%s", code, printed)
 	}
 }

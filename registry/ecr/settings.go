@@ -93,12 +93,6 @@ func (r *Registry) createWith(ctx context.Context, repo string, s registry.Setti
 	if exception(err) == "RepositoryAlreadyExistsException" {
 		return nil
 	}
-	if err == nil && s.Lifecycle != "" {
-		err = r.setOne(ctx, repo, registry.SettingLifecycle, s)
-	}
-	if err == nil && s.Policy != "" {
-		err = r.setOne(ctx, repo, registry.SettingPolicy, s)
-	}
 	return err
 }
 
