@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -19,6 +20,8 @@ import (
 
 const (
 	maxAsking  = 64               // questions to registries at once
+	maxOfOne   = maxAsking / 4    // for one client address
+	maxWaiting = 256              // of one client address, asked or waiting
 	askTimeout = 10 * time.Second // for an answer; the client may leave earlier
 )
 
@@ -54,7 +57,7 @@ type ECRAuth struct {
 	client  *http.Client
 	answers *answers
 	flights singleflight.Group
-	asking  chan struct{}
+	asking  *turns
 	results *prometheus.CounterVec
 }
 
@@ -65,7 +68,7 @@ func NewECRAuth(name string, o ECRAuthOptions) *ECRAuth {
 			TLSHandshakeTimeout: 5 * time.Second, MaxIdleConnsPerHost: 16, MaxConnsPerHost: maxAsking, IdleConnTimeout: 90 * time.Second,
 			MaxResponseHeaderBytes: 64 << 10, DisableCompression: true}
 	}
-	e := &ECRAuth{hosts: make(map[string]ECRRegistry), known: o.Known, answers: newAnswers(), asking: make(chan struct{}, maxAsking),
+	e := &ECRAuth{hosts: make(map[string]ECRRegistry), known: o.Known, answers: newAnswers(), asking: newTurns(maxAsking, maxOfOne, maxWaiting),
 		client: &http.Client{Transport: o.Transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 		results: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ecr_mirror_token_checks_total", ConstLabels: prometheus.Labels{"mirror": name},
 			Help: "ECR tokens of clients, by outcome: remembered, confirmed, denied, outage (refused), known (let in although nobody could be asked)."}, []string{"result"})}
@@ -106,7 +109,7 @@ func (e *ECRAuth) Authenticate(r *http.Request, a Access) error {
 		e.count("remembered")
 		return err
 	}
-	asked := e.flights.DoChan(string(key[:]), func() (any, error) { return nil, e.check(key, host, token, a) })
+	asked := e.flights.DoChan(string(key[:]), func() (any, error) { return nil, e.check(key, host, token, a, ClientOf(r.RemoteAddr)) })
 	select {
 	case res := <-asked:
 		err = res.Err
@@ -124,14 +127,19 @@ func (e *ECRAuth) Authenticate(r *http.Request, a Access) error {
 	return err
 }
 
-// check asks, and remembers the answer.
-func (e *ECRAuth) check(key answerKey, host, token string, a Access) error {
+// check asks for a client, and remembers the answer.
+func (e *ECRAuth) check(key answerKey, host, token string, a Access, client netip.Addr) error {
 	if err, ok := e.answers.recent(key, time.Now()); ok { // another call ended between the look at it and this one
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
 	defer cancel()
-	err := e.ask(ctx, host, token, a)
+	leave, err := e.asking.take(ctx, client)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	err = e.ask(ctx, host, token, a)
 	switch class := registry.ClassOf(err); {
 	case err == nil:
 		e.answers.allow(key, token, time.Now())
@@ -148,12 +156,6 @@ func (e *ECRAuth) count(result string) { e.results.WithLabelValues(result).Inc()
 // ask has the registry answer what the client asks for. Whoever may read content is redirected to it or gets it, or is told
 // that there is none in a repository that exists.
 func (e *ECRAuth) ask(ctx context.Context, host, token string, a Access) error {
-	select {
-	case e.asking <- struct{}{}:
-		defer func() { <-e.asking }()
-	case <-ctx.Done():
-		return registry.Errorf(registry.Unavailable, "token: too many are being checked")
-	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, e.hosts[host].URL+a.path(), nil)
 	if err != nil {
 		return registry.Errorf(registry.Internal, "token: the registry's URL is invalid")
