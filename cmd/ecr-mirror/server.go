@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	stdlog "log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -28,7 +29,7 @@ func listener(name string, l net.Listener, h http.Handler, open connections, log
 			Handler: h, ReadHeaderTimeout: headerTime, ReadTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
 			ConnState: open.track(),
 			HTTP2:     &http.HTTP2Config{MaxConcurrentStreams: maxStreams, SendPingTimeout: headerTime, PingTimeout: headerTime, WriteByteTimeout: idleTime},
-			ErrorLog:  slog.NewLogLogger(log.Handler(), slog.LevelDebug), // handshakes of port scanners
+			ErrorLog:  stdlog.New(serverLog{log}, "", 0),
 		}
 		done := make(chan error, 1)
 		go func() { done <- srv.Serve(l) }()

@@ -20,6 +20,7 @@ type tlsFiles struct {
 	mu      sync.Mutex
 	current *tls.Config
 	seen    [3]time.Time // modification times of what current was made from
+	bad     [3]time.Time // of what was last reported as of no use
 }
 
 // tlsConfig returns the listener's configuration, or why the files cannot be used.
@@ -54,7 +55,10 @@ func (f *tlsFiles) config(*tls.ClientHelloInfo) (*tls.Config, error) {
 	}
 	c, err := f.load()
 	if err != nil {
-		f.log.Warn("the changed TLS files cannot be used: the old ones stay", "error", err)
+		if now != f.bad { // tried again at every handshake, for a file may change within a tick of its clock, but said once
+			f.bad = now
+			f.log.Warn("the changed TLS files cannot be used: the old ones stay", "error", err)
+		}
 		return f.current, nil
 	}
 	f.current, f.seen = c, now
