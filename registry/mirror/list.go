@@ -12,6 +12,10 @@ import (
 	"github.com/ecr-mirror/ecr-mirror/registry"
 )
 
+// maxListed is how many items of one listing are held: more than twice the images that ECR keeps in a repository
+// (100,000; Amazon ECR service quotas), and some 40 MiB of the longest tags.
+const maxListed = 1 << 18
+
 // listPause is how long a listing may go without a next item; a page of a thousand tags takes well under a second.
 const listPause = 5 * time.Second
 
@@ -88,7 +92,7 @@ func union[T any, K comparable](ctx context.Context, what string, from []lister,
 	}
 }
 
-// collect reads a listing to its end, and gives up on one that stops coming.
+// collect reads a listing to its end, and gives up on one that stops coming, or does not stop.
 func collect[T any](ctx context.Context, list func(context.Context) iter.Seq2[T, error]) ([]T, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -98,6 +102,9 @@ func collect[T any](ctx context.Context, list func(context.Context) iter.Seq2[T,
 	for it, err := range list(ctx) {
 		if err != nil {
 			return nil, err
+		}
+		if len(items) == maxListed {
+			return nil, registry.Errorf(registry.Unavailable, "more than %d items", maxListed)
 		}
 		pause.Reset(listPause)
 		items = append(items, it)

@@ -208,6 +208,8 @@ func TestUnion(t *testing.T) {
 		{"destination down", src, down, []string{"a", "b"}, 1, 0},
 		{"source down", down, dst, []string{"b", "c"}, 2, 0},
 		{"source hangs", hanging{}, dst, []string{"b", "c"}, 2, 0},
+		{"source does not end", endless{}, dst, []string{"b", "c"}, 2, 0},
+		{"nothing ends", endless{}, endless{}, nil, 0, registry.Unavailable},
 		{"both lack it", empty, empty, nil, 0, registry.NotFound},
 		{"absent and down", empty, down, nil, 0, registry.Unavailable},
 		{"down and absent", down, empty, nil, 0, registry.Unavailable},
@@ -263,6 +265,23 @@ func (hanging) Referrers(ctx context.Context, _ string, _ digest.Digest, _ strin
 	return func(yield func(registry.Descriptor, error) bool) {
 		<-ctx.Done()
 		yield(registry.Descriptor{}, ctx.Err())
+	}
+}
+
+// endless lists on until it is given up.
+type endless struct{}
+
+func (endless) Tags(context.Context, string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for yield("more", nil) {
+		}
+	}
+}
+
+func (endless) Referrers(context.Context, string, digest.Digest, string) iter.Seq2[registry.Descriptor, error] {
+	return func(yield func(registry.Descriptor, error) bool) {
+		for yield(registry.Descriptor{}, nil) {
+		}
 	}
 }
 
