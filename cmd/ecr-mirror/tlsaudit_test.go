@@ -49,7 +49,9 @@ func TestTLSRefusals(t *testing.T) {
 	l := listen(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- listener("test", tls.NewListener(l, cfg), http.NotFoundHandler(), connections{total: 10}, log).run(ctx) }()
+	go func() {
+		ended <- listener("test", tls.NewListener(l, cfg), http.NotFoundHandler(), connections{total: 10}, log).run(ctx)
+	}()
 	dial := func(c *tls.Config) error {
 		c.InsecureSkipVerify = true
 		conn, err := tls.Dial("tcp", l.Addr().String(), c)
