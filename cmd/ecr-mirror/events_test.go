@@ -109,6 +109,43 @@ func TestWebhookReplicates(t *testing.T) {
 	}
 }
 
+// A referrer that is pushed later comes by its own event, ECR Referrer Action, the only one there is of it.
+func TestReferrerEventReplicates(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "  events: {sqs: \"$queue\"}\n")
+	img := registrytest.Image(1, 1<<10)
+	r.seed("app", "v1", img)
+	if code, printed := r.sync(t.Context(), r.config(true), false); code != 0 || !r.replicated("app", "v1", img) {
+		t.Fatalf("sync: exit code %d\n%s", code, printed)
+	}
+	var kinds []string // the emulator calls the hook while it is pushed to
+	r.emu.OnEvent(func(ev ecrtest.Event) []ecrtest.Delivery {
+		if ev.Account+"/"+ev.Region != demoSourceAccount+"/"+demoSourceRegion {
+			return nil
+		}
+		kinds = append(kinds, ev.DetailType)
+		return []ecrtest.Delivery{{Body: ev.Raw()}}
+	})
+	signature := registrytest.Referrer(img.Desc, "application/signature", []byte("signed later"))
+	registrytest.Push(t, r.push, "app", "", signature)
+	r.emu.OnEvent(nil)
+	if !slices.Equal(kinds, []string{"ECR Referrer Action"}) {
+		t.Fatalf("events %q", kinds)
+	}
+	r.eventually("the signature at the destination", func() bool {
+		for d, err := range r.arrives.Referrers(t.Context(), "app", img.Desc.Digest, "") {
+			if err == nil && d.Digest == signature.Desc.Digest {
+				return true
+			}
+		}
+		return false
+	})
+	r.idle()
+	if dead := r.dead(); dead != nil {
+		t.Errorf("dead: %v", dead)
+	}
+}
+
 // An event is acknowledged when its job is on disk, not when it is done.
 func TestWebhookPromises(t *testing.T) {
 	r := newRig(t, webhookYAML(t))
