@@ -19,7 +19,8 @@ func FromChange(mirror, destination string, c registry.Change) (Job, bool) {
 }
 
 // FromMiss returns the job for a manifest that a pull at the time at found at the source only. tag is what the client
-// asked for, "" when it asked by digest.
+// asked for, "" when it asked by digest. Its lane is that of events: the client waits for its own reads, which have the client's
+// lane, and for no write to the destination, so the job neither goes before a push nor takes quota from another pull.
 func FromMiss(mirror, destination, repo, tag string, d digest.Digest, at time.Time) (Job, bool) {
 	return newJob(mirror, destination, repo, tag, d, at)
 }
