@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"net/http"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -18,8 +19,40 @@ func adminHandler(reg *prometheus.Registry, ready func() []string, pages map[str
 	for pattern, h := range pages {
 		mux.Handle(pattern, h)
 	}
-	return mux
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		out := timely{w, http.NewResponseController(w)}
+		mux.ServeHTTP(out, r)
+		out.begin() // of what is buffered; the server lifts it before the next request
+	})
 }
+
+// answerTime is for one write of an answer. Between them there may be minutes: a plan says what it finds when it finds it.
+const answerTime = time.Minute
+
+// timely is an answer whose reader is cut when it stops reading: it must not keep for ever one of the few slots of a page.
+type timely struct {
+	http.ResponseWriter
+	conn *http.ResponseController
+}
+
+func (w timely) Write(b []byte) (int, error) {
+	w.begin()
+	defer w.end()
+	return w.ResponseWriter.Write(b)
+}
+
+// FlushError is what http.ResponseController calls.
+func (w timely) FlushError() error {
+	w.begin()
+	defer w.end()
+	return w.conn.Flush()
+}
+
+func (w timely) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// begin and end set a deadline; a writer without deadlines has its own limits.
+func (w timely) begin() { _ = w.conn.SetWriteDeadline(time.Now().Add(answerTime)) }
+func (w timely) end()   { _ = w.conn.SetWriteDeadline(time.Time{}) }
 
 func answer(w http.ResponseWriter, problems []string) {
 	w.Header().Set("Content-Type", "application/json")

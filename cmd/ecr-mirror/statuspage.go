@@ -40,7 +40,6 @@ func (p *statusPage) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), examineTime)
 	defer cancel()
 	a, err := p.answer(ctx, r.URL.Query())
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(examineTime)) // a writer without deadlines has its own limits
 	w.Header().Set("Content-Type", "application/json")
 	if err != nil {
 		w.WriteHeader(statusCode(err))
