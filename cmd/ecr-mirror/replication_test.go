@@ -222,3 +222,54 @@ func TestMountsAtTheDestination(t *testing.T) {
 		t.Errorf("%d uploads, want %d: each blob once", uploads, len(img.Blobs))
 	}
 }
+
+// ECR has room for 25 destinations in a rule; here are 30, and the bytes leave the source once.
+func TestThirtyDestinations(t *testing.T) {
+	t.Parallel()
+	type there struct{ account, region string }
+	all := []there{{demoDestinationAccount, demoDestinationRegion}}
+	var registries, others, rule []string
+	for i := range 29 {
+		p := there{fmt.Sprintf("7000000000%02d", i), elsewhereRegion}
+		all = append(all, p)
+		registries = append(registries, p.account+"/"+p.region)
+		others = append(others, fmt.Sprintf("{registry: %s.dkr.ecr.%s.amazonaws.com, endpoint: $endpoint}", p.account, p.region))
+	}
+	for _, p := range all {
+		rule = append(rule, fmt.Sprintf(`{"registryId": %q, "region": %q}`, p.account, p.region))
+	}
+	file := filepath.Join(t.TempDir(), "replication.json")
+	must(t, os.WriteFile(file, fmt.Appendf(nil, `{"rules": [{"destinations": [%s]}]}`, strings.Join(rule, ", ")), 0o600))
+	r := newRigOf(t, `
+- source:      {registry: $source, endpoint: $endpoint}
+  destination: {registry: $destination, endpoint: $endpoint}
+  events: {sqs: $queue}
+  replication:
+    destinations: all
+    registries: [`+strings.Join(others, ", ")+`]
+    rulesFile: `+file+`
+`, registries...)
+	img := registrytest.Image(1, 64<<10, 1<<10)
+	must(t, r.source.CreateRepository("app"))
+	registrytest.Push(t, r.push, "app", "v1", img)
+	for _, p := range all {
+		reg := r.at(p.account, p.region)
+		r.eventually("app:v1 in account "+p.account, func() bool {
+			d, err := reg.Resolve(t.Context(), "app", "v1")
+			return err == nil && d.Digest == img.Desc.Digest
+		})
+	}
+	answer, err := r.asker(true).wait(t.Context(), "app:v1", 20*time.Second)
+	if err != nil || len(answer.Images) != len(all) {
+		t.Errorf("ready: %v, %+v", err, answer)
+	}
+	for _, b := range img.Blobs {
+		var sent int64
+		for _, read := range r.source.LayerReads(b.Desc.Digest) {
+			sent += read.Sent
+		}
+		if sent != b.Desc.Size {
+			t.Errorf("%d bytes of %s left the source, which has %d", sent, b.Desc.Digest, b.Desc.Size)
+		}
+	}
+}
