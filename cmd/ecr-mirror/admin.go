@@ -22,7 +22,7 @@ func adminHandler(reg *prometheus.Registry, ready func() []string, pages map[str
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		out := timely{w, http.NewResponseController(w)}
 		mux.ServeHTTP(out, r)
-		out.begin() // of what is buffered; the server lifts it before the next request
+		out.within() // of what is buffered; the server lifts it before the next request
 	})
 }
 
@@ -36,23 +36,20 @@ type timely struct {
 }
 
 func (w timely) Write(b []byte) (int, error) {
-	w.begin()
-	defer w.end()
+	w.within()
 	return w.ResponseWriter.Write(b)
 }
 
 // FlushError is what http.ResponseController calls.
 func (w timely) FlushError() error {
-	w.begin()
-	defer w.end()
+	w.within()
 	return w.conn.Flush()
 }
 
 func (w timely) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// begin and end set a deadline; a writer without deadlines has its own limits.
-func (w timely) begin() { _ = w.conn.SetWriteDeadline(time.Now().Add(answerTime)) }
-func (w timely) end()   { _ = w.conn.SetWriteDeadline(time.Time{}) }
+// within sets the deadline. What passes between two writes does no harm (HTTP/1.1); a writer without deadlines has its own limits.
+func (w timely) within() { _ = w.conn.SetWriteDeadline(time.Now().Add(answerTime)) }
 
 func answer(w http.ResponseWriter, problems []string) {
 	w.Header().Set("Content-Type", "application/json")
