@@ -83,6 +83,9 @@ func (c *checker) config(cfg *Config) {
 		}
 		if hook := cfg.Mirrors[i].Events.Webhook; hook != nil && hook.Path != "" {
 			c.unique(path+".events.webhook.path", hook.Path, hooks)
+			if !loopback(cfg.Listen) && cfg.TLS == nil && !hook.Insecure {
+				c.problem(path+".events.webhook", "its token comes over plain HTTP to %s, which is not loopback: set tls, or say insecure: true", cfg.Listen)
+			}
 		}
 	}
 	if len(c.problems) == 0 {

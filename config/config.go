@@ -239,6 +239,9 @@ type Webhook struct {
 	// TokenFile holds, in its first line, the token of at least 16 characters that senders show as "Authorization: Bearer
 	// TOKEN" or "X-Api-Key: TOKEN"; it is read again when it changes. Required.
 	TokenFile string `yaml:"tokenFile"`
+	// Insecure has senders show the token over plain HTTP to a listen that is not loopback: for what stands behind a load
+	// balancer that speaks TLS. Default: false.
+	Insecure bool `yaml:"insecure"`
 }
 
 // Log is what is written to standard error.

@@ -254,6 +254,8 @@ func TestProblems(t *testing.T) {
 			"c.yaml:2: mirrors[0].events.shared: there is no sqs to share"},
 		{"same webhook", "mirrors:\n- {source: {registry: a.example.com}, events: {webhook: {path: /e, tokenFile: t}}}\n- {source: {registry: b.example.com}, events: {webhook: {path: /e, tokenFile: t}}}",
 			"c.yaml:3: mirrors[1].events.webhook.path: /e is already that of mirrors[0].events.webhook.path"},
+		{"a webhook's token in clear", "listen: :5000\nauth: {none: true}\nmirrors:\n- {source: {registry: a.example.com}, events: {webhook: {path: /e, tokenFile: t}}}\n- {source: {registry: b.example.com}, events: {webhook: {path: /f, tokenFile: t, insecure: true}}}",
+			"c.yaml:4: mirrors[0].events.webhook: its token comes over plain HTTP to :5000, which is not loopback: set tls, or say insecure: true"},
 		{"another account's rules", "mirrors:\n- source: {registry: 444455556666.dkr.ecr.us-west-2.amazonaws.com}\n  destination: {registry: a.example.com}\n  replication: {rulesFile: testdata/replication.json}",
 			"c.yaml:4: mirrors[0].replication.rulesFile: is of registry 111122223333, but source is 444455556666"},
 		{"limits", "limits: {requests: 0, connections: x}" + mirrors, `c.yaml:1: limits.connections: want a number, not "x"` + "\nc.yaml:1: limits.requests: 0: want at least 1"},
