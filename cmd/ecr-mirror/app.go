@@ -8,12 +8,14 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/url"
 	"sync/atomic"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/admin"
 	"github.com/ecr-mirror/ecr-mirror/config"
 	"github.com/ecr-mirror/ecr-mirror/registry/ecr"
 	"github.com/ecr-mirror/ecr-mirror/replicate"
@@ -41,9 +43,9 @@ type app struct {
 	budgets map[string]*replicate.Budget // by mirror
 	places  []place
 	fronts  []front
-	hooks   map[string]http.Handler // of the registry's listener, by path
-	pages   map[string]http.Handler // of the admin listener, by pattern
-	letters *deadLetters
+	hooks   map[string]http.Handler  // of the registry's listener, by path
+	purge   map[string]admin.Purger  // by the hosts that name mirrors; "": the first
+	take    map[string]events.Handle // of events that are tried again, by mirror
 	front   part
 	admin   part
 
@@ -68,13 +70,23 @@ func newApp(ctx context.Context, cfg *config.Config, base *aws.Config, log *slog
 		return nil, err
 	}
 	a.metrics.MustRegister(front.Collectors()...)
-	return a, a.listen(cfg, routes{a.hooks, front}, adminHandler(a.metrics, a.notReady, a.pages))
+	return a, a.listen(cfg, routes{a.hooks, front}, a.adminHandler())
+}
+
+func (a *app) adminHandler() http.Handler {
+	compare := &comparing{planner: a.planner()}
+	status := &answerer{a.queue, a.places}
+	return admin.New(admin.Options{
+		Metrics: a.metrics, Ready: a.notReady, Queue: a.queue, Purge: a.purge, Take: a.take, Logger: a.log,
+		Status: func(ctx context.Context, q url.Values) (any, error) { return status.answer(ctx, q) },
+		Plan:   compare.plan, Sync: compare.sync, Progress: compare.progress,
+	})
 }
 
 // assemble is newApp without the listeners and what is behind them. The caller calls work or close.
 func assemble(ctx context.Context, cfg *config.Config, base *aws.Config, log *slog.Logger) (_ *app, err error) {
-	a := &app{log: log, metrics: prometheus.NewRegistry(), hooks: make(map[string]http.Handler), pages: make(map[string]http.Handler),
-		budgets: make(map[string]*replicate.Budget)}
+	a := &app{log: log, metrics: prometheus.NewRegistry(), hooks: make(map[string]http.Handler),
+		purge: make(map[string]admin.Purger), take: make(map[string]events.Handle), budgets: make(map[string]*replicate.Budget)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.close())
@@ -90,12 +102,10 @@ func assemble(ctx context.Context, cfg *config.Config, base *aws.Config, log *sl
 	if a.queue, err = replicate.OpenQueue(queuePath(cfg)); err != nil {
 		return nil, err
 	}
-	a.letters = &deadLetters{queue: a.queue, take: make(map[string]events.Handle), log: log}
 	limits := ecr.NewLimits()
 	metrics.MustRegister(limits.Collectors()...)
 
 	jobs := make(map[string]replicate.Mirror)
-	purgers := make(map[string]purger)
 	var timed []*replicate.Sweep
 	for i := range cfg.Mirrors {
 		m := &cfg.Mirrors[i]
@@ -104,7 +114,7 @@ func assemble(ctx context.Context, cfg *config.Config, base *aws.Config, log *sl
 			return nil, fmt.Errorf("mirror %s: %w", w.name, err)
 		}
 		a.fronts = append(a.fronts, w.fronts...)
-		maps.Copy(purgers, w.purge)
+		maps.Copy(a.purge, w.purge)
 		if w.jobs != nil {
 			jobs[w.name] = *w.jobs
 		}
@@ -117,7 +127,7 @@ func assemble(ctx context.Context, cfg *config.Config, base *aws.Config, log *sl
 			timed = append(timed, w.sweeps...)
 		}
 		maps.Copy(a.hooks, w.hooks)
-		a.letters.take[w.name] = w.taker
+		a.take[w.name] = w.taker
 		if w.event != nil {
 			a.events = append(a.events, *w.event)
 		}
@@ -129,14 +139,10 @@ func assemble(ctx context.Context, cfg *config.Config, base *aws.Config, log *sl
 		metrics.MustRegister(s.Collectors()...)
 		a.sweeps = append(a.sweeps, part{"sweep", s.Run})
 	}
-	a.pages["POST /purge"] = purgeHandler(purgers, purgers[cfg.Mirrors[0].Names[0]], log)
+	a.purge[""] = a.purge[cfg.Mirrors[0].Names[0]]
 	reaped := replicate.NewReaperMetrics()
 	metrics.MustRegister(reaped.Collectors()...)
 	a.reapers = reapers(a.places, a.queue, reaped, log)
-	maps.Copy(a.pages, newSyncPage(a.planner()).pages())
-	a.pages["GET /status"] = newStatusPage(a.queue, a.places)
-	letters := a.letters.handler()
-	a.pages["/dead-letters"], a.pages["/dead-letters/"] = letters, letters
 	return a, nil
 }
 

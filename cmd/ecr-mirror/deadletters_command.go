@@ -16,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/admin"
 	"github.com/ecr-mirror/ecr-mirror/config"
 )
 
@@ -78,7 +79,7 @@ func (c *adminClient) each(name, short, method, path string) *cobra.Command {
 				return err
 			}
 			defer body.Close()
-			err = letters(body, func(l deadLetter, _ []byte) error { ids = append(ids, l.ID); return nil })
+			err = letters(body, func(l admin.DeadLetter, _ []byte) error { ids = append(ids, l.ID); return nil })
 			if err != nil {
 				return err
 			}
@@ -90,12 +91,12 @@ func (c *adminClient) each(name, short, method, path string) *cobra.Command {
 				errs = append(errs, fmt.Errorf("%s %s: %w", name, id, err))
 				continue
 			}
-			err = letters(body, func(l deadLetter, line []byte) error {
+			err = letters(body, func(l admin.DeadLetter, line []byte) error {
 				if c.output == "json" {
 					_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s\n", line)
 					return err
 				}
-				_, err := fmt.Fprintln(cmd.OutOrStdout(), name, l.ID, l.what())
+				_, err := fmt.Fprintln(cmd.OutOrStdout(), name, l.ID, what(l))
 				return err
 			})
 			if errs = append(errs, err); errors.Join(body.Close(), err) != nil {
@@ -149,7 +150,7 @@ func (c *adminClient) do(ctx context.Context, method, path string) (io.ReadClose
 }
 
 // letters reads one JSON object after another.
-func letters(r io.Reader, each func(l deadLetter, line []byte) error) error {
+func letters(r io.Reader, each func(l admin.DeadLetter, line []byte) error) error {
 	for in := json.NewDecoder(r); ; {
 		var line json.RawMessage
 		switch err := in.Decode(&line); {
@@ -158,7 +159,7 @@ func letters(r io.Reader, each func(l deadLetter, line []byte) error) error {
 		case err != nil:
 			return fmt.Errorf("the mirror's answer: %w", err)
 		}
-		var l deadLetter
+		var l admin.DeadLetter
 		if err := json.Unmarshal(line, &l); err != nil {
 			return fmt.Errorf("the mirror's answer: %w", err)
 		}
@@ -175,11 +176,11 @@ func (c *adminClient) table(out io.Writer, body io.Reader) error {
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	n := 0
-	err := letters(body, func(l deadLetter, _ []byte) error {
+	err := letters(body, func(l admin.DeadLetter, _ []byte) error {
 		if n++; n == 1 {
 			fmt.Fprintln(w, "ID\tKIND\tMIRROR\tWHAT\tTIMES\tSINCE\tREASON")
 		}
-		_, err := fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%.160s\n", l.ID, l.Kind, l.Mirror, l.what(), l.Times, l.First.Local().Format(time.DateTime), printable(l.Reason, ""))
+		_, err := fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%.160s\n", l.ID, l.Kind, l.Mirror, what(l), l.Times, l.First.Local().Format(time.DateTime), printable(l.Reason, ""))
 		return err
 	})
 	if n == 0 && err == nil {
@@ -189,13 +190,13 @@ func (c *adminClient) table(out io.Writer, body io.Reader) error {
 }
 
 func (c *adminClient) show(out io.Writer, body io.Reader) error {
-	return letters(body, func(l deadLetter, line []byte) error {
+	return letters(body, func(l admin.DeadLetter, line []byte) error {
 		if c.output == "json" {
 			_, err := fmt.Fprintf(out, "%s\n", line)
 			return err
 		}
 		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-		fmt.Fprintf(w, "id\t%s\nkind\t%s\nmirror\t%s\nwhat\t%s\nreason\t%s\ntimes\t%d\nsince\t%s\n", l.ID, l.Kind, l.Mirror, l.what(),
+		fmt.Fprintf(w, "id\t%s\nkind\t%s\nmirror\t%s\nwhat\t%s\nreason\t%s\ntimes\t%d\nsince\t%s\n", l.ID, l.Kind, l.Mirror, what(l),
 			printable(l.Reason, ""), l.Times, l.First.Local().Format(time.DateTime))
 		if l.Kind == "event" {
 			message := printable(l.Body, "\n\t")
@@ -208,8 +209,8 @@ func (c *adminClient) show(out io.Writer, body io.Reader) error {
 	})
 }
 
-// what names the image.
-func (l deadLetter) what() string {
+// what names the image of a dead letter.
+func what(l admin.DeadLetter) string {
 	if l.Kind == "event" {
 		return "-"
 	}

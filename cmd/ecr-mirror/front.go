@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/admin"
 	"github.com/ecr-mirror/ecr-mirror/config"
 	"github.com/ecr-mirror/ecr-mirror/registry"
 	"github.com/ecr-mirror/ecr-mirror/registry/mirror"
@@ -30,7 +31,7 @@ func (w *wiring) serve(cfg *config.Config, c *config.Mirror, m *mirror.Mirror) {
 		}
 		return err
 	}
-	w.purge = make(map[string]purger)
+	w.purge = make(map[string]admin.Purger)
 	for _, name := range c.Names {
 		w.purge[name] = purge
 	}

@@ -27,7 +27,7 @@ type asker struct {
 	admin *adminClient
 	base  *aws.Config // nil: the SDK's default chain
 	stop  []func() error
-	local *statusPage // what this process answers with; nil as long as the mirror runs
+	local *answerer // what this process answers with; nil as long as the mirror runs
 }
 
 func newAsker(cfg *config.Config, base *aws.Config) *asker {
@@ -65,7 +65,7 @@ func (a *asker) open(ctx context.Context) error {
 		}
 		a.stop = append(a.stop, stop)
 	}
-	a.local = newStatusPage(queue, all)
+	a.local = &answerer{queue, all}
 	return nil
 }
 

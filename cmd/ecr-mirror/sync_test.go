@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -239,47 +237,5 @@ func TestSyncInterruptedEarly(t *testing.T) {
 	})
 	if code, printed := r.sync(ctx, r.config(false), false); code != exitInterrupted || !strings.Contains(printed, "interrupted while comparing") {
 		t.Errorf("exit code %d, printed:\n%s", code, printed)
-	}
-}
-
-// Plans are made one at a time, and for this host alone.
-func TestSyncPageRefuses(t *testing.T) {
-	r := newRig(t, "")
-	p := newSyncPage(planner{queue: r.app.queue, sweeps: r.app.compare})
-	ask := func(pattern, from, origin string) int {
-		method, path, _ := strings.Cut(pattern, " ")
-		req := httptest.NewRequestWithContext(t.Context(), method, path, nil)
-		req.RemoteAddr, req.Host = from, "127.0.0.1:5001"
-		if origin != "" {
-			req.Header.Set("Origin", origin)
-		}
-		res := httptest.NewRecorder()
-		p.pages()[pattern].ServeHTTP(res, req)
-		return res.Code
-	}
-	const here = "127.0.0.1:40000"
-	if got := ask("GET /sync", here, ""); got != http.StatusNotFound {
-		t.Errorf("progress of nothing: %d", got)
-	}
-	for _, pattern := range []string{"GET /plan", "POST /sync", "GET /sync"} {
-		if got := ask(pattern, "192.0.2.1:40000", ""); got != http.StatusForbidden {
-			t.Errorf("%s from elsewhere: %d", pattern, got)
-		}
-	}
-	if got := ask("POST /sync", here, "https://evil.example"); got != http.StatusForbidden {
-		t.Errorf("from a web page: %d", got)
-	}
-	p.slot <- struct{}{}
-	for _, pattern := range []string{"GET /plan", "POST /sync"} {
-		if got := ask(pattern, here, ""); got != http.StatusServiceUnavailable {
-			t.Errorf("%s while another plan is made: %d", pattern, got)
-		}
-	}
-	<-p.slot
-	if got := ask("POST /sync", here, ""); got != http.StatusOK {
-		t.Errorf("sync: %d", got)
-	}
-	if got := ask("GET /sync", here, ""); got != http.StatusOK {
-		t.Errorf("progress: %d", got)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/admin"
 	"github.com/ecr-mirror/ecr-mirror/config"
 	"github.com/ecr-mirror/ecr-mirror/registry"
 	"github.com/ecr-mirror/ecr-mirror/registry/ecr"
@@ -31,7 +32,7 @@ type wiring struct {
 	log     *slog.Logger
 
 	fronts []front
-	purge  map[string]purger       // by the mirror's names
+	purge  map[string]admin.Purger // by the mirror's names
 	jobs   *replicate.Mirror       // nil: there is no destination
 	event  *part                   // nil: no queue of events
 	hooks  map[string]http.Handler // by path

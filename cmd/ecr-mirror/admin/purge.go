@@ -1,4 +1,4 @@
-package main
+package admin
 
 import (
 	"fmt"
@@ -9,19 +9,16 @@ import (
 	"github.com/ecr-mirror/ecr-mirror/registry/wire"
 )
 
-// purger forgets a tag, or with tag "" a repository, of one mirror.
-type purger func(repo, tag string) error
+// Purger forgets a tag, or with tag "" a repository, of one mirror.
+type Purger func(repo, tag string) error
 
 // purgeHandler answers POST /purge?registry=HOST&repository=REPO&tag=TAG. registry is one of a mirror's names, by default of
-// the first mirror's; without tag the whole repository is purged. Only this host may ask.
-func purgeHandler(names map[string]purger, first purger, log *slog.Logger) http.Handler {
-	h := func(w http.ResponseWriter, r *http.Request) {
+// the first mirror's; without tag the whole repository is purged.
+func purgeHandler(names map[string]Purger, log *slog.Logger) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()
 		host, repo, tag := q.Get("registry"), q.Get("repository"), q.Get("tag")
-		purge := first
-		if host != "" {
-			purge = names[strings.ToLower(host)]
-		}
+		purge := names[strings.ToLower(host)]
 		if purge == nil {
 			http.Error(w, fmt.Sprintf("registry %q is not mirrored here", host), http.StatusNotFound)
 			return
@@ -37,6 +34,5 @@ func purgeHandler(names map[string]purger, first purger, log *slog.Logger) http.
 		}
 		log.InfoContext(r.Context(), "purged", "registry", host, "repository", repo, "tag", tag)
 		w.WriteHeader(http.StatusNoContent)
-	}
-	return onlyFromHere(http.HandlerFunc(h))
+	})
 }

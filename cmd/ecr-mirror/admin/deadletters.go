@@ -1,4 +1,4 @@
-package main
+package admin
 
 import (
 	"context"
@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"iter"
 	"log/slog"
-	"net"
 	"net/http"
 	"time"
 	"unicode/utf8"
@@ -17,8 +16,8 @@ import (
 	"github.com/ecr-mirror/ecr-mirror/replicate/events"
 )
 
-// deadLetter is what waits for an operator: a job that was given up, or a message that could not become a job.
-type deadLetter struct {
+// DeadLetter is what waits for an operator: a job that was given up, or a message that could not become a job.
+type DeadLetter struct {
 	ID          string    `json:"id"`
 	Kind        string    `json:"kind"` // job or event
 	Mirror      string    `json:"mirror"`
@@ -37,8 +36,7 @@ type deadLetter struct {
 }
 
 // deadLetters answers GET /dead-letters (one JSON object to a line), GET and DELETE /dead-letters/ID, and POST
-// /dead-letters/ID/retry. Whoever can connect from this very host may do all of it, nobody else anything: the admin address
-// may be open to a metrics collector, which has no business here.
+// /dead-letters/ID/retry. A metrics collector has no business here.
 type deadLetters struct {
 	queue *replicate.Queue
 	take  map[string]events.Handle // by mirror
@@ -51,29 +49,11 @@ func (d *deadLetters) handler() http.Handler {
 	mux.HandleFunc("GET /dead-letters/{id}", d.one(d.show))
 	mux.HandleFunc("DELETE /dead-letters/{id}", d.one(d.drop))
 	mux.HandleFunc("POST /dead-letters/{id}/retry", d.one(d.retry))
-	return onlyFromHere(mux)
+	return mux
 }
 
-// onlyFromHere refuses requests that do not come from this host, and those that a web page makes a browser on it send:
-// across origins, or by a name that was made to resolve to loopback.
-func onlyFromHere(h http.Handler) http.Handler {
-	h = http.NewCrossOriginProtection().Handler(h)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !loopback(r.RemoteAddr) || !loopback(r.Host) {
-			http.Error(w, "only from this host, by a loopback address: ask where the mirror runs", http.StatusForbidden)
-			return
-		}
-		h.ServeHTTP(w, r)
-	})
-}
-
-func loopback(hostport string) bool {
-	host, _, err := net.SplitHostPort(hostport)
-	return err == nil && (host == "localhost" || net.ParseIP(host).IsLoopback())
-}
-
-func (d *deadLetters) all(ctx context.Context) iter.Seq2[deadLetter, error] {
-	return func(yield func(deadLetter, error) bool) {
+func (d *deadLetters) all(ctx context.Context) iter.Seq2[DeadLetter, error] {
+	return func(yield func(DeadLetter, error) bool) {
 		for j, err := range d.queue.Dead(ctx) {
 			if !yield(ofJob(j), err) || err != nil {
 				return
@@ -93,13 +73,13 @@ func jobID(k replicate.Key) string {
 	return hex.EncodeToString(sum[:8])
 }
 
-func ofJob(j replicate.Job) deadLetter {
-	return deadLetter{ID: jobID(j.Key), Kind: "job", Mirror: j.Mirror, Destination: j.Destination, Repository: j.Repo, Tag: j.Tag,
+func ofJob(j replicate.Job) DeadLetter {
+	return DeadLetter{ID: jobID(j.Key), Kind: "job", Mirror: j.Mirror, Destination: j.Destination, Repository: j.Repo, Tag: j.Tag,
 		Digest: string(j.Digest), State: j.State.String(), Reason: j.Err, Times: j.Attempts, First: j.Created}
 }
 
-func ofLetter(l replicate.Letter) deadLetter {
-	return deadLetter{ID: l.ID, Kind: "event", Mirror: l.Mirror, Reason: l.Reason, Times: l.Times, First: l.First, Last: l.Last, Size: l.Size}
+func ofLetter(l replicate.Letter) DeadLetter {
+	return DeadLetter{ID: l.ID, Kind: "event", Mirror: l.Mirror, Reason: l.Reason, Times: l.Times, First: l.First, Last: l.Last, Size: l.Size}
 }
 
 func (d *deadLetters) list(w http.ResponseWriter, r *http.Request) {
@@ -124,25 +104,8 @@ func (d *deadLetters) one(act func(context.Context, found) (any, error)) http.Ha
 		if err == nil {
 			v, err = act(r.Context(), f)
 		}
-		w.Header().Set("Content-Type", "application/json")
-		if err != nil {
-			w.WriteHeader(statusOf(err))
-			v = map[string]string{"error": err.Error()}
-		}
-		_ = json.NewEncoder(w).Encode(v) // the client is gone: nothing to do
+		answer(w, v, err)
 	}
-}
-
-func statusOf(err error) int {
-	switch registry.ClassOf(err) {
-	case registry.NotFound:
-		return http.StatusNotFound
-	case registry.Invalid, registry.Conflict:
-		return http.StatusConflict
-	case registry.Unavailable:
-		return http.StatusServiceUnavailable
-	}
-	return http.StatusInternalServerError
 }
 
 // found is a job, or a letter if that has an ID.
