@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -13,16 +15,18 @@ import (
 )
 
 type clientFlags struct {
-	config, mirror, ca, root              string
-	registries                            []string
-	pullOnly, referrers, install, removal bool
+	config, mirror, ca, root                    string
+	registries                                  []string
+	pullOnly, referrers, install, hold, removal bool
 }
 
 func clientConfigCommand() *cobra.Command {
 	var clients []string
 	long := `Client-config prints what a client has to be told of the mirror, and on standard error where that client does not do what
 one would expect. With --install it writes the files, each at once and beside what others wrote there, and keeps what was
-there before as FILE.before-ecr-mirror; with --remove it takes its own part out again.
+there before as FILE.before-ecr-mirror; with --remove it takes its own part out again. With --install --hold it stays, and
+takes it out when it gets SIGTERM, unless another such process has begun meanwhile: a DaemonSet keeps nodes configured so,
+with no gap while it is updated and nothing left when it is gone.
 
 Clients:
 `
@@ -48,6 +52,7 @@ Clients:
 	f.BoolVar(&o.pullOnly, "pull-only", false, "leave tags to the registry itself: the mirror serves content alone")
 	f.BoolVar(&o.referrers, "referrers", false, "containerd 2.2 and later: ask the mirror for referrers too")
 	f.BoolVar(&o.install, "install", false, "write the files")
+	f.BoolVar(&o.hold, "hold", false, "with --install: keep them until SIGTERM (containerd, docker)")
 	f.BoolVar(&o.removal, "remove", false, "take the mirror out of the files")
 	f.StringVar(&o.root, "root", "/", "directory that stands for / with --install and --remove")
 	cmd.MarkFlagsMutuallyExclusive("install", "remove")
@@ -56,7 +61,10 @@ Clients:
 		if err != nil {
 			return err
 		}
-		return o.tell(cmd.OutOrStdout(), cmd.ErrOrStderr(), byName[args[0]], m)
+		if o.hold && !o.install {
+			return errors.New("--hold: belongs to --install")
+		}
+		return o.tell(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), byName[args[0]], m)
 	}
 	return cmd
 }
@@ -97,10 +105,13 @@ func reachedAt(cfg *config.Config) (string, error) {
 	return scheme + net.JoinHostPort(host, port), nil
 }
 
-func (o clientFlags) tell(out, warn io.Writer, c clientconfig.Client, m clientconfig.Mirror) error {
+func (o clientFlags) tell(ctx context.Context, out, warn io.Writer, c clientconfig.Client, m clientconfig.Mirror) error {
 	var changes []clientconfig.Change
+	var held *clientconfig.Holding
 	var err error
 	switch {
+	case o.hold:
+		held, changes, err = c.Hold(o.root, m)
 	case o.install:
 		changes, err = c.Install(o.root, m)
 	case o.removal:
@@ -108,14 +119,40 @@ func (o clientFlags) tell(out, warn io.Writer, c clientconfig.Client, m clientco
 	default:
 		err = c.Print(out, m)
 	}
-	for _, ch := range changes {
-		fmt.Fprintf(out, "%s: %s\n", ch.Path, ch.What)
-	}
+	printChanges(out, changes)
 	if err != nil || o.removal {
 		return err
 	}
-	for _, w := range c.Warnings(m) {
+	for _, w := range o.warnings(c, m) {
 		fmt.Fprintln(warn, "note:", w)
 	}
-	return nil
+	if held == nil {
+		return nil
+	}
+	<-ctx.Done()
+	changes, kept, err := held.Release()
+	printChanges(out, changes)
+	if kept {
+		fmt.Fprintln(out, "kept: another process holds them")
+	}
+	return err
+}
+
+// warnings are of the client in general, and after an installation of this one.
+func (o clientFlags) warnings(c clientconfig.Client, m clientconfig.Mirror) []string {
+	warnings := c.Warnings(m)
+	if !o.install || c.Examine == nil {
+		return warnings
+	}
+	found, err := c.Examine(o.root)
+	if err != nil {
+		found = []string{"not examined: " + err.Error()}
+	}
+	return append(found, warnings...)
+}
+
+func printChanges(out io.Writer, changes []clientconfig.Change) {
+	for _, ch := range changes {
+		fmt.Fprintf(out, "%s: %s\n", ch.Path, ch.What)
+	}
 }

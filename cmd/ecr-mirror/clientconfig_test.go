@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -42,7 +44,19 @@ func TestClientConfig(t *testing.T) {
 		t.Errorf("remove: %v\n%s%s", err, out, warn)
 	}
 
+	ended, end := context.WithCancel(t.Context())
+	end()
+	var o bytes.Buffer
+	cmd := command()
+	cmd.SetOut(&o)
+	cmd.SetErr(io.Discard)
+	cmd.SetArgs([]string{"client-config", "containerd", "--registry", "x.example.com", "--root", dir, "--install", "--hold"})
+	if err := cmd.ExecuteContext(ended); err != nil || o.String() != path+": written\n"+path+": removed\n" {
+		t.Errorf("hold: %v\n%s", err, o.String())
+	}
+
 	for name, args := range map[string][]string{
+		"hold what": {"containerd", "--registry", "a.example.com", "--hold", "--root", dir},
 		"no client": {}, "unknown": {"frobnicate"}, "no registry": {"podman"}, "both": {"podman", "--registry", "a.example.com", "--install", "--remove"},
 		"nothing to install": {"nodeadm", "--registry", "a.example.com", "--install", "--root", dir}, "no file": {"podman", "--config", dir + "/none"},
 	} {

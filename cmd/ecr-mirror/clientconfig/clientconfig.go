@@ -103,8 +103,12 @@ type Client struct {
 	// Files are what is to be written; of a client without any, Text is for people to place.
 	Files func(Mirror) []File
 	Text  func(Mirror) string
+	// Dir is the directory of the files, of a client that reads them at every pull. Others cannot be held.
+	Dir string
 	// Traps say where the client does not do what one would expect of m.
 	Traps func(m Mirror) []string
+	// Examine says what in the client's own configuration under root, where / is, keeps it from reading the files; nil: unknown.
+	Examine func(root string) ([]string, error)
 }
 
 // Clients returns all that are known.

@@ -45,8 +45,8 @@ func hostsTraps(m Mirror) []string {
 }
 
 func containerd() Client {
-	const dir = "/etc/containerd/certs.d"
-	return Client{Name: "containerd", About: "hosts.toml for containerd 1.5 to 2.x: CRI, ctr, nerdctl",
+	const dir = containerdCerts
+	return Client{Name: "containerd", About: "hosts.toml for containerd 1.5 to 2.x: CRI, ctr, nerdctl", Dir: dir, Examine: examineContainerd,
 		Files: func(m Mirror) []File { return hostsTOML(dir, m) },
 		Traps: func(m Mirror) []string {
 			return append(hostsTraps(m),
@@ -57,8 +57,9 @@ func containerd() Client {
 }
 
 func docker() Client {
-	return Client{Name: "docker", About: "hosts.toml for Docker 28 and later with the containerd image store",
-		Files: func(m Mirror) []File { return hostsTOML("/etc/docker/certs.d", m) },
+	const dir = "/etc/docker/certs.d"
+	return Client{Name: "docker", About: "hosts.toml for Docker 28 and later with the containerd image store", Dir: dir,
+		Files: func(m Mirror) []File { return hostsTOML(dir, m) },
 		Traps: func(m Mirror) []string {
 			return append(hostsTraps(m),
 				"Docker with its classic store (all before 28, and 28 or later when upgraded) reads no hosts.toml: name the mirror in the image, "+m.host()+"/REGISTRY/REPOSITORY, or see docker-hub for Docker Hub's names.",
