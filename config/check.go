@@ -56,6 +56,7 @@ func (c *checker) config(cfg *Config) {
 	}
 	c.path(&cfg.Cache.Path)
 	c.auth("auth", &cfg.Auth)
+	c.adminAuth(cfg)
 	if cfg.Cache.Path == "" {
 		c.problem("cache.path", "empty")
 	}

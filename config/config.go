@@ -20,9 +20,11 @@ type Config struct {
 	// client authentication (auth, or tls.clientCA), or auth.none: true, which says that none is meant; with credentials also
 	// tls, or auth.insecure: true.
 	Listen string `yaml:"listen"`
-	// Admin is where /metrics, /healthz, /readyz and, for clients on this host alone, /dead-letters and /purge listen; it never
-	// serves the registry. Default: 127.0.0.1:5001.
+	// Admin is where /metrics, /healthz, /readyz, /status and, for those whom adminAuth lets in, /dead-letters, /purge, /plan and /sync
+	// listen; it never serves the registry. Default: 127.0.0.1:5001.
 	Admin string `yaml:"admin"`
+	// AdminAuth says who may change something through the admin port. Default: clients on this host alone.
+	AdminAuth AdminAuth `yaml:"adminAuth"`
 	// TLS serves the registry over HTTPS. Default: plain HTTP.
 	TLS *TLS `yaml:"tls"`
 	// Auth says who may pull from mirrors that do not say so themselves. Default: anybody, which only a loopback listen allows.

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"net"
 	"net/http"
-	"net/url"
 	"sync/atomic"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -70,17 +69,11 @@ func newApp(ctx context.Context, cfg *config.Config, base *aws.Config, log *slog
 		return nil, err
 	}
 	a.metrics.MustRegister(front.Collectors()...)
-	return a, a.listen(cfg, routes{a.hooks, front}, a.adminHandler())
-}
-
-func (a *app) adminHandler() http.Handler {
-	compare := &comparing{planner: a.planner()}
-	status := &answerer{a.queue, a.places}
-	return admin.New(admin.Options{
-		Metrics: a.metrics, Ready: a.notReady, Queue: a.queue, Purge: a.purge, Take: a.take, Logger: a.log,
-		Status: func(ctx context.Context, q url.Values) (any, error) { return status.answer(ctx, q) },
-		Plan:   compare.plan, Sync: compare.sync, Progress: compare.progress,
-	})
+	pages, err := a.adminHandler(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return a, a.listen(cfg, routes{a.hooks, front}, pages)
 }
 
 // assemble is newApp without the listeners and what is behind them. The caller calls work or close.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -131,6 +132,9 @@ func (c *adminClient) do(ctx context.Context, method, path string) (io.ReadClose
 	req, err := http.NewRequestWithContext(ctx, method, "http://"+net.JoinHostPort(host, port)+path, nil)
 	if err != nil {
 		return nil, fmt.Errorf("admin address: %w", err)
+	}
+	if err := logIn(req, os.Getenv); err != nil {
+		return nil, err
 	}
 	// It is this host: a proxy that the environment names has no part in it.
 	res, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true, ResponseHeaderTimeout: time.Minute}}).Do(req)

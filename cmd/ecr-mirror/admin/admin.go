@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/ecr-mirror/ecr-mirror/registry"
+	"github.com/ecr-mirror/ecr-mirror/registry/serve"
 	"github.com/ecr-mirror/ecr-mirror/replicate"
 	"github.com/ecr-mirror/ecr-mirror/replicate/events"
 )
@@ -28,7 +29,9 @@ type Options struct {
 	// Purge are by the registry hosts that name them; "" is what a request that names none means.
 	Purge map[string]Purger
 	// Take are what events are given to that are tried again, by mirror.
-	Take   map[string]events.Handle
+	Take map[string]events.Handle
+	// Login says who may change something, or ask what costs many calls; nil: who asks on this host, by a loopback address.
+	Login  serve.Authenticator
 	Logger *slog.Logger // nil: none
 }
 
@@ -37,7 +40,7 @@ func New(o Options) http.Handler {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	mux := http.NewServeMux()
+	mux, who := http.NewServeMux(), newGuard(o.Login, o.Logger)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answerHealth(w, nil) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
@@ -51,12 +54,12 @@ func New(o Options) http.Handler {
 		mux.Handle("GET /status", newStatus(o.Status))
 	}
 	if o.Plan != nil {
-		newCompares(o).routes(mux)
+		newCompares(o).routes(mux, who)
 	}
-	letters := onlyFromHere((&deadLetters{queue: o.Queue, take: o.Take, log: o.Logger}).handler())
+	letters := who.only((&deadLetters{queue: o.Queue, take: o.Take, log: o.Logger}).handler())
 	mux.Handle("/dead-letters", letters)
 	mux.Handle("/dead-letters/", letters)
-	mux.Handle("POST /purge", onlyFromHere(purgeHandler(o.Purge, o.Logger)))
+	mux.Handle("POST /purge", who.only(purgeHandler(o.Purge, o.Logger)))
 	return timely(mux)
 }
 

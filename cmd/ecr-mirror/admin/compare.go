@@ -13,7 +13,7 @@ import (
 type Compare func(ctx context.Context, force bool, line func(any) error)
 
 // compares answers GET /plan, POST /sync (both one JSON object to a line; force=true brings back what has expired) and GET /sync
-// (the progress of the last one) to requests from this very host: they cost many calls.
+// (the progress of the last one): they cost many calls.
 type compares struct {
 	o    Options
 	slot chan struct{}
@@ -21,10 +21,10 @@ type compares struct {
 
 func newCompares(o Options) *compares { return &compares{o, make(chan struct{}, 1)} }
 
-func (c *compares) routes(mux *http.ServeMux) {
-	mux.Handle("GET /plan", onlyFromHere(c.lines(c.o.Plan)))
-	mux.Handle("POST /sync", onlyFromHere(c.lines(c.o.Sync)))
-	mux.Handle("GET /sync", onlyFromHere(http.HandlerFunc(c.progress)))
+func (c *compares) routes(mux *http.ServeMux, who *guard) {
+	mux.Handle("GET /plan", who.only(c.lines(c.o.Plan)))
+	mux.Handle("POST /sync", who.only(c.lines(c.o.Sync)))
+	mux.Handle("GET /sync", who.only(http.HandlerFunc(c.progress)))
 }
 
 // lines answers with what do reports. The header leaves at once: a plan may take minutes.
