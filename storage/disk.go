@@ -95,7 +95,13 @@ func statfs(path string) (total, free int64, err error) {
 	if err := syscall.Statfs(path, &st); err != nil {
 		return 0, 0, &os.PathError{Op: "statfs", Path: path, Err: err}
 	}
-	return int64(st.Blocks) * st.Bsize, int64(st.Bavail) * st.Bsize, nil
+	total, free = shareOf(st)
+	return total, free, nil
+}
+
+// shareOf counts as df does: what is used and what is free for us. What is kept from us, for root or by a quota, is neither.
+func shareOf(st syscall.Statfs_t) (total, free int64) {
+	return int64(st.Blocks-st.Bfree+st.Bavail) * st.Bsize, int64(st.Bavail) * st.Bsize
 }
 
 var (

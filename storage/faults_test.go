@@ -445,3 +445,11 @@ func TestFreeSpace(t *testing.T) {
 	s.Close()
 	wantSound(t, s)
 }
+
+// A quota, or what is kept for root, makes no disk full: half of what is ours is free.
+func TestDiskWithAQuota(t *testing.T) {
+	total, free := shareOf(syscall.Statfs_t{Bsize: 4096, Blocks: 1000, Bfree: 900, Bavail: 100})
+	if total != 200*4096 || free != 100*4096 {
+		t.Errorf("%d bytes of %d are free, want %d of %d", free, total, 100*4096, 200*4096)
+	}
+}
