@@ -259,7 +259,7 @@ func (c *Config) setDefaults() {
 
 func (m *Mirror) setDefaults() {
 	*m = Mirror{Tags: Tags{TTL: time.Minute, StaleFor: 24 * time.Hour, Authority: "source"}, Blobs: "proxy",
-		Replication: Replication{Destinations: "own", OnMiss: true, Deletes: "ignore", Deletion: Deletion{Grace: 24 * time.Hour, PerRun: 100}}}
+		Replication: Replication{Destinations: "own", OnMiss: true, Deletes: "ignore", Deletion: Deletion{Grace: 24 * time.Hour, PerRun: 100, Interval: time.Hour}}}
 }
 
 // AuthOf returns who may pull from m.

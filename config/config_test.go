@@ -32,7 +32,7 @@ func parse(t *testing.T, name string, vars map[string]string) (*config.Config, e
 }
 
 func TestFull(t *testing.T) {
-	deletion := config.Deletion{Grace: 24 * time.Hour, PerRun: 100}
+	deletion := config.Deletion{Grace: 24 * time.Hour, PerRun: 100, Interval: time.Hour}
 	got, err := parse(t, "testdata/full.yaml", map[string]string{"MIRROR_PROFILE": "writer", "STAGE": "prod"})
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +76,7 @@ func TestFull(t *testing.T) {
 			Destination: &config.Registry{Registry: "registry.example.com"},
 			Tags:        config.Tags{TTL: time.Minute, StaleFor: 24 * time.Hour, Authority: "source"},
 			Blobs:       "proxy",
-			Replication: config.Replication{Destinations: "all", OnMiss: true, Deletes: "propagate", Deletion: config.Deletion{Grace: 72 * time.Hour, PerRun: 10, Expired: true},
+			Replication: config.Replication{Destinations: "all", OnMiss: true, Deletes: "propagate", Deletion: config.Deletion{Grace: 72 * time.Hour, PerRun: 10, Interval: 2 * time.Hour, Expired: true},
 				Registries: []config.Registry{{Registry: "777788889999.dkr.ecr.cn-north-1.amazonaws.com.cn", Profile: "china", Region: "cn-north-1", Account: "777788889999"}},
 				Rules: []rules.Rule{{Repositories: []string{"public/**"}, Destinations: []string{"own", "777788889999.dkr.ecr.cn-north-1.amazonaws.com.cn"},
 					Rename: &rules.Rename{From: "public/", To: "mirror/"}}}},
@@ -236,8 +236,8 @@ func TestProblems(t *testing.T) {
 			"c.yaml:1: mirrors[0].destination.registry: the same registry as source\nc.yaml:1: mirrors[0].names: a.example.com is already that of mirrors[0].names"},
 		{"same queue", "mirrors:\n- {source: {registry: a.example.com}, events: {sqs: 'https://q/1'}}\n- {source: {registry: b.example.com}, events: {sqs: 'https://q/1'}}",
 			"c.yaml:3: mirrors[1].events.sqs: https://q/1 is already that of mirrors[0].events.sqs"},
-		{"deletes without events", "mirrors:\n- source: {registry: a.example.com}\n  destination: {registry: b.example.com}\n  replication: {deletes: propagate, deletion: {perRun: 0}}",
-			"c.yaml:4: mirrors[0].replication.deletes: propagate: it is events that tell of deletions, and there are none\nc.yaml:4: mirrors[0].replication.deletion.perRun: 0: want at least 1"},
+		{"deletes without events", "mirrors:\n- source: {registry: a.example.com}\n  destination: {registry: b.example.com}\n  replication: {deletes: propagate, deletion: {perRun: 0, interval: 1ms}}",
+			"c.yaml:4: mirrors[0].replication.deletes: propagate: it is events that tell of deletions, and there are none\nc.yaml:4: mirrors[0].replication.deletion.interval: 1ms: want at least 1s\nc.yaml:4: mirrors[0].replication.deletion.perRun: 0: want at least 1"},
 		{"deletes with replicas", "mirrors:\n- source: {registry: a.example.com}\n  destination: {registry: b.example.com}\n  events: {sqs: 'https://q/1', shared: true}\n  replication: {deletes: propagate}",
 			"c.yaml:5: mirrors[0].replication.deletes: propagate: what this mirror brought is known to the replica that brought it, so not with events.shared"},
 		{"deletes where two write", "mirrors:\n- source: {registry: a.example.com}\n  destination: {registry: b.example.com}\n  events: {sqs: 'https://q/1'}\n  replication: {deletes: propagate}\n- {names: [x.example.com], source: {registry: c.example.com}, destination: {registry: b.example.com}}",

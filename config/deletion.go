@@ -10,7 +10,9 @@ import (
 // very mirror brought the image.
 type Deletion struct {
 	Grace  time.Duration `yaml:"grace"`  // from hearing of it to deleting. Default: 24h
-	PerRun int           `yaml:"perRun"` // most deletions per destination and run, of which there is about one an hour. Default: 100
+	PerRun int           `yaml:"perRun"` // most deletions per destination and run. Default: 100
+	// Interval is the time between two runs, give or take a twentieth; the first comes after it, too. At least 1s. Default: 1h.
+	Interval time.Duration `yaml:"interval"`
 	// Expired also deletes what a lifecycle policy at the source may have removed: what no CloudTrail BatchDeleteImage told
 	// of, from a repository that has a policy. Default: false.
 	Expired bool `yaml:"expired"`
@@ -30,6 +32,9 @@ func (c *checker) deletion(path string, m *Mirror) {
 	}
 	if m.Events.Shared {
 		c.problem(path+".deletes", "propagate: what this mirror brought is known to the replica that brought it, so not with events.shared")
+	}
+	if r.Deletion.Interval < time.Second {
+		c.problem(path+".deletion.interval", "%v: want at least 1s", r.Deletion.Interval)
 	}
 	if r.Deletion.PerRun < 1 {
 		c.problem(path+".deletion.perRun", "%d: want at least 1", r.Deletion.PerRun)

@@ -1,6 +1,7 @@
 package replicate
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"math/rand/v2"
@@ -12,13 +13,8 @@ import (
 	"github.com/ecr-mirror/ecr-mirror/registry"
 )
 
-const (
-	// reapInterval is the time between two runs. The first comes after it, too: a process that dies and starts again and
-	// again deletes no more than one that lives.
-	reapInterval = time.Hour
-	// reapAttempts is how often the destination may refuse a deletion: an index may still refer to the image.
-	reapAttempts = 24
-)
+// reapAttempts is how often the destination may refuse a deletion: an index may still refer to the image.
+const reapAttempts = 24
 
 // Reaper deletes at one destination what was deleted at the source. Deleting cannot be undone and events lie, so it takes all
 // of this:
@@ -43,10 +39,13 @@ type ReaperOptions struct {
 	Target              registry.Deleter
 	Repo                func(string) string // what the destination calls a repository of the source; nil: the same
 	Grace               time.Duration
-	Max                 int  // per run; 0: none is deleted
-	Expired             bool // what a lifecycle policy may have removed counts, too
-	Metrics             *ReaperMetrics
-	Logger              *slog.Logger // one line per deletion; nil: none
+	Max                 int // per run; 0: none is deleted
+	// Interval is the time between two runs; 0: an hour. The first comes after it, too: a process that
+	// dies and starts again and again deletes no more than one that lives.
+	Interval time.Duration
+	Expired  bool // what a lifecycle policy may have removed counts, too
+	Metrics  *ReaperMetrics
+	Logger   *slog.Logger // one line per deletion; nil: none
 }
 
 // ReaperMetrics count for all Reapers of a process.
@@ -77,19 +76,20 @@ func NewReaper(o ReaperOptions) *Reaper {
 	if o.Metrics == nil {
 		o.Metrics = NewReaperMetrics()
 	}
+	o.Interval = cmp.Or(o.Interval, time.Hour)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	return &Reaper{o}
 }
 
-// Run does what is due about every hour, until ctx ends, and then returns nil.
+// Run does what is due about every Interval, until ctx ends, and then returns nil.
 func (r *Reaper) Run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(reapInterval - reapInterval/20 + rand.N(reapInterval/10)):
+		case <-time.After(r.o.Interval - r.o.Interval/20 + rand.N(r.o.Interval/10)):
 		}
 		if err := r.Once(ctx); err != nil && ctx.Err() == nil {
 			r.o.Logger.ErrorContext(ctx, "deletions", "mirror", r.o.Mirror, "destination", r.o.Destination, "error", err)

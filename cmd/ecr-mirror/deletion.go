@@ -11,7 +11,7 @@ func reapers(at []place, queue *replicate.Queue, metrics *replicate.ReaperMetric
 	for _, p := range at {
 		if d := p.deletes; d != nil {
 			all = append(all, replicate.NewReaper(replicate.ReaperOptions{Mirror: p.mirror, Destination: p.name, Queue: queue, Source: p.source,
-				Target: p.destination, Repo: p.rules.There, Grace: d.Grace, Max: d.PerRun, Expired: d.Expired, Metrics: metrics, Logger: log}))
+				Target: p.destination, Repo: p.rules.There, Grace: d.Grace, Max: d.PerRun, Interval: d.Interval, Expired: d.Expired, Metrics: metrics, Logger: log}))
 		}
 	}
 	return all
