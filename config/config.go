@@ -128,9 +128,9 @@ type Registry struct {
 	Region string `yaml:"region"`
 	// Account is the twelve-digit registry id (ECR). Default: as the host says; required for any other host.
 	Account string `yaml:"account"`
-	// Username and PasswordFile log in to a registry that is not ECR. The password is the file's first line.
-	// Default: anonymous.
-	Username     string `yaml:"username"`
+	// Username, with passwordFile, logs in to a registry that is not ECR. Default: anonymous.
+	Username string `yaml:"username"`
+	// PasswordFile holds the password in its first line, and is read whenever it is needed. Default: anonymous.
 	PasswordFile string `yaml:"passwordFile"`
 	// NS names one of several registries behind a mirror, as containerd's ns parameter does: the registry is then itself
 	// such a mirror, as a node's sidecar has the region's. Not for ECR. Default: none is sent.
@@ -148,12 +148,12 @@ type Registry struct {
 // from elsewhere have the other; give half of a quota that was raised. Throttling lowers a rate until it has passed.
 type Rates struct {
 	PutImage                    Rate `yaml:"putImage"`                    // one per manifest and tag written. Default: 5
-	InitiateLayerUpload         Rate `yaml:"initiateLayerUpload"`         // Default: 50
+	InitiateLayerUpload         Rate `yaml:"initiateLayerUpload"`         // one per blob written. Default: 50
 	UploadLayerPart             Rate `yaml:"uploadLayerPart"`             // one per 10 MiB written. Default: 250
-	CompleteLayerUpload         Rate `yaml:"completeLayerUpload"`         // Default: 50
-	BatchCheckLayerAvailability Rate `yaml:"batchCheckLayerAvailability"` // Default: 500
+	CompleteLayerUpload         Rate `yaml:"completeLayerUpload"`         // one per blob written. Default: 50
+	BatchCheckLayerAvailability Rate `yaml:"batchCheckLayerAvailability"` // one per up to 100 blobs that may be there already. Default: 500
 	BatchGetImage               Rate `yaml:"batchGetImage"`               // one per manifest read or tag asked for. Default: 1000
-	GetDownloadURLForLayer      Rate `yaml:"getDownloadUrlForLayer"`      // Default: 1500
+	GetDownloadURLForLayer      Rate `yaml:"getDownloadUrlForLayer"`      // one per blob read, and per hour of reading it. Default: 1500
 }
 
 // Repositories are the settings of repositories that replication creates; those of a repository that exists are left alone, but by
@@ -166,9 +166,8 @@ type Repositories struct {
 	Tags          map[string]string `yaml:"tags"`          // resource tags; takes ecr:TagResource. Default: none
 }
 
-// Tags says how long an answer about a tag lasts. An explicit 0s reads back as a negative duration, which means the same to
-// registry/mirror.
-type Tags struct {
+// Tags says how long an answer about a tag lasts.
+type Tags struct { // an explicit 0s reads back as a negative duration, which means the same to registry/mirror
 	TTL      time.Duration `yaml:"ttl"`      // age at which the authority is asked again. Default: 60s; 0s: ask every time
 	StaleFor time.Duration `yaml:"staleFor"` // greatest age of an answer given while nobody can be asked. Default: 24h; 0s: never
 	// Authority is source or destination: whose word counts. The destination's costs no cross-region call, and lags.

@@ -84,6 +84,7 @@ func TestFull(t *testing.T) {
 		}, {
 			Names:       []string{"docker.io", "index.docker.io"},
 			Source:      config.Registry{Registry: "mirror.example.com", NS: "docker.io"},
+			Auth:        &config.Auth{None: true},
 			Tags:        config.Tags{TTL: time.Minute, StaleFor: 24 * time.Hour, Authority: "source"},
 			Blobs:       "proxy",
 			Replication: config.Replication{Destinations: "own", OnMiss: true, Deletes: "ignore", Deletion: deletion},

@@ -94,6 +94,9 @@ func (w *world) yaml(d document, b block, file bool) error {
 	if err := yaml.Unmarshal([]byte(b.text), &v); err != nil {
 		return err
 	}
+	if whole, ok := v.(map[string]any); ok && whole["mirrors"] != nil {
+		return w.check([]byte(b.text))
+	}
 	base := map[string]any{}
 	text, err := os.ReadFile(filepath.Join("testdata", "work", "ecr-mirror.yaml"))
 	if err == nil {
@@ -108,8 +111,6 @@ func (w *world) yaml(d document, b block, file bool) error {
 		base["mirrors"] = v
 	case map[string]any:
 		switch {
-		case v["mirrors"] != nil:
-			base = v
 		case within(v, mirrorKeys) && !within(v, fileKeys):
 			merge(mirror, v)
 		case within(v, fileKeys):
@@ -130,7 +131,12 @@ func (w *world) yaml(d document, b block, file bool) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(w.work(), "block.yaml"), out, 0o644); err != nil {
+	return w.check(out)
+}
+
+// check has ecr-mirror check a configuration in the reader's directory, where the files are that it names.
+func (w *world) check(configuration []byte) error {
+	if err := os.WriteFile(filepath.Join(w.work(), "block.yaml"), configuration, 0o644); err != nil {
 		return err
 	}
 	return w.shell("ecr-mirror check --config block.yaml")
