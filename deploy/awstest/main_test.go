@@ -1,0 +1,91 @@
+// Package awstest tests what deploy/ has for AWS: the CloudFormation templates, the Terraform modules and the ECS task
+// definitions. They are rendered and checked against AWS's limits, their policies are compared with those that `ecr-mirror
+// iam-policy` prints, and they are applied to the emulator, with IAM enforced, where mirrors then run under the rendered roles.
+//
+// # Limitations
+//
+// AWS itself has seen none of it. cfn-lint and Terraform with its AWS provider come from no registry that CI has: without
+// them their tests are left out.
+package awstest
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// scratch is a directory for what is built once; TestMain makes and removes it.
+var scratch string
+
+func TestMain(m *testing.M) {
+	var err error
+	if scratch, err = os.MkdirTemp("", "ecr-mirror-awstest-"); err != nil {
+		fmt.Fprintln(os.Stderr, "awstest:", err)
+		os.Exit(1)
+	}
+	status := m.Run()
+	_ = os.RemoveAll(scratch) // nobody needs it any more
+	if status == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			status = 1
+		}
+	}
+	os.Exit(status)
+}
+
+// binary returns the path of the ecr-mirror under test.
+func binary(t *testing.T) string {
+	t.Helper()
+	path, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+var build = sync.OnceValues(func() (string, error) {
+	out, root := filepath.Join(scratch, "ecr-mirror"), filepath.Join("..", "..")
+	// The go command remembers what a test opened, and so runs these tests again when the source of the binary changed.
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && path != root && (strings.HasPrefix(d.Name(), ".") && d.Name() != ".." || d.Name() == "bin") {
+			return filepath.SkipDir
+		}
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, filepath.Join(root, "cmd", "ecr-mirror"))
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if msg, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build ecr-mirror: %w\n%s", err, msg)
+	}
+	return out, nil
+})
+
+// need skips the test when a client is not installed, and fails it in CI, where all have to be.
+func need(t *testing.T, client string) {
+	t.Helper()
+	if _, err := exec.LookPath(client); err == nil {
+		return
+	}
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("%s is needed in CI", client)
+	}
+	t.Skipf("needs %s, which is not there", client)
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
