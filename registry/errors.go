@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -26,6 +27,14 @@ var classNames = [...]string{"internal error", "not found", "denied", "invalid",
 
 func (c Class) String() string { return classNames[c] }
 func (c Class) Error() string  { return classNames[c] }
+
+// Result is what metrics and spans call the outcome of an operation: ok, or the class of its error, such as not_found.
+func Result(err error) string {
+	if err == nil {
+		return "ok"
+	}
+	return strings.ReplaceAll(ClassOf(err).String(), " ", "_")
+}
 
 // Error codes of the OCI distribution specification (section "Error Codes"): what a client reads in the JSON body.
 const (

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/ecr-mirror/ecr-mirror/registry"
@@ -58,7 +57,7 @@ func (w *Workers) work(ctx context.Context, j Job) {
 
 func (w *Workers) failed(j Job, cause error, now time.Time) outcome {
 	after, err := w.o.Queue.Fail(j, cause)
-	return outcome{result: strings.ReplaceAll(registry.ClassOf(cause).String(), " ", "_"), level: slog.LevelWarn, stored: err,
+	return outcome{result: registry.Result(cause), level: slog.LevelWarn, stored: err,
 		attrs: []slog.Attr{slog.String("state", after.State.String()), slog.Int("attempts", after.Attempts),
 			slog.Duration("retryIn", max(0, after.NextAt.Sub(now))), slog.Any("error", cause)}}
 }

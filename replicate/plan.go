@@ -2,6 +2,7 @@ package replicate
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -20,8 +21,13 @@ const (
 	Expired                  // the image was there before: the destination's own lifecycle removed it. Only force brings it back
 )
 
+var actions = [...]string{"add content", "add tag", "move tag", "conflict", "expired"}
+
+// label is what metrics call it.
+func (a Action) label() string { return strings.ReplaceAll(a.String(), " ", "_") }
+
 func (a Action) String() string {
-	return [...]string{"add content", "add tag", "move tag", "conflict", "expired"}[a]
+	return actions[a]
 }
 
 // Copies reports whether there is a job for it.
@@ -53,6 +59,14 @@ func (p *Plan) sort() {
 	slices.SortStableFunc(p.Differences, func(a, b Difference) int { return a.PushedAt.Compare(b.PushedAt) })
 }
 
+// lane is that of the sweep for what was pushed lately, or nobody knows when, and that of the backfill for history.
+func (d *Difference) lane(now time.Time) registry.Lane {
+	if !d.PushedAt.IsZero() && now.Sub(d.PushedAt) > backlog {
+		return registry.LaneBackfill
+	}
+	return registry.LaneSweep
+}
+
 // Count returns how many differences have one of the actions, and the bytes of their blobs.
 func (p *Plan) Count(actions ...Action) (n int, bytes int64) {
 	for _, d := range p.Differences {
@@ -72,12 +86,9 @@ func (p *Plan) Jobs(now time.Time) []Job {
 		if !d.Action.Copies() {
 			continue
 		}
-		j := Job{Key: d.Key, Lane: registry.LaneSweep, SeenAt: d.PushedAt, NextAt: d.PushedAt, Bytes: d.Bytes, Follow: d.Follow}
+		j := Job{Key: d.Key, Lane: d.lane(now), SeenAt: d.PushedAt, NextAt: d.PushedAt, Bytes: d.Bytes, Follow: d.Follow}
 		if d.Tag != "" {
 			j.Hint = d.Want
-		}
-		if !d.PushedAt.IsZero() && now.Sub(d.PushedAt) > backlog {
-			j.Lane = registry.LaneBackfill
 		}
 		if d.PushedAt.After(now) { // a clock is wrong
 			j.NextAt = now

@@ -28,6 +28,7 @@ type Sweeping struct {
 	found  *prometheus.CounterVec
 	failed *prometheus.CounterVec
 	last   *prometheus.GaugeVec
+	every  *prometheus.GaugeVec
 }
 
 // SweepingOptions configure Sweeping. Only Sweeps is required.
@@ -46,18 +47,30 @@ func NewSweeping(o SweepingOptions) *Sweeping {
 		o.Now = time.Now
 	}
 	place := []string{"mirror", "destination"}
-	return &Sweeping{o,
+	s := &Sweeping{o,
 		prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ecr_mirror_sweep_differences_total",
-			Help: "Differences between source and destination that sweeps found, by what is made of them."}, append(place, "action")),
+			Help: "Differences between source and destination that sweeps found, by what is made of them, and whether they are of the last day (lane sweep) or older (backfill)."}, append(place, "action", "lane")),
 		prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ecr_mirror_sweep_failures_total",
 			Help: "Sweeps that failed, and repositories that a sweep could not compare."}, place),
 		prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "ecr_mirror_sweep_last_success_timestamp_seconds",
-			Help: "When the last sweep without a failure started."}, place)}
+			Help: "When the last sweep without a failure started; absent before the first."}, place),
+		prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "ecr_mirror_sweep_interval_seconds",
+			Help: "Time between the starts of two sweeps."}, place)}
+	for _, sw := range o.Sweeps { // a first difference is an increase only of what was there before
+		s.failed.WithLabelValues(sw.Mirror, sw.Destination)
+		s.every.WithLabelValues(sw.Mirror, sw.Destination).Set(sw.Interval.Seconds())
+		for a := range actions {
+			for lane := registry.LaneSweep; lane <= registry.LaneBackfill; lane++ {
+				s.found.WithLabelValues(sw.Mirror, sw.Destination, Action(a).label(), lane.String())
+			}
+		}
+	}
+	return s
 }
 
 // Collectors returns the metrics for the caller to register, once.
 func (s *Sweeping) Collectors() []prometheus.Collector {
-	return []prometheus.Collector{s.found, s.failed, s.last}
+	return []prometheus.Collector{s.found, s.failed, s.last, s.every}
 }
 
 // Run sweeps until ctx ends, and then returns nil. The first sweep starts within a tenth of the interval and compares
@@ -123,7 +136,7 @@ func (s *Sweeping) once(ctx context.Context, sw *Sweep, since time.Time, full fu
 	conflicts, _ := p.Count(KeepTag)
 	expired, _ := p.Count(Expired)
 	for _, d := range p.Differences {
-		s.found.WithLabelValues(sw.Mirror, sw.Destination, d.Action.String()).Inc()
+		s.found.WithLabelValues(sw.Mirror, sw.Destination, d.Action.label(), d.lane(start).String()).Inc()
 	}
 	log.Info("sweep", "since", since, "images", p.Images, "jobs", len(jobs), "conflicts", conflicts, "expired", expired,
 		"problems", len(p.Problems), "duration", s.o.Now().Sub(start))

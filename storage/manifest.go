@@ -142,7 +142,6 @@ func (v *view) fetchManifest(ctx context.Context, o registry.Object) (answer, er
 		return answer{}, registry.Errorf(registry.Invalid, "open %v: %d bytes, more than %d", o, c.Descriptor.Size, registry.MaxManifestSize)
 	}
 	b, err := io.ReadAll(registry.Verify(c, o.Digest, c.Descriptor.Size))
-	v.s.metrics.upstream.Add(float64(len(b)))
 	if err != nil {
 		switch {
 		case errors.Is(err, registry.Corrupt):

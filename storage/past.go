@@ -37,7 +37,6 @@ type past struct {
 
 func (p past) Read(b []byte) (int, error) {
 	n, err := p.Reader.Read(b)
-	p.s.metrics.upstream.Add(float64(n))
 	if errors.Is(err, registry.Corrupt) {
 		p.s.doubt(p.d, p.from)
 	}

@@ -115,7 +115,6 @@ func (st *stream) fetch(up registry.Reader, o registry.Object) error {
 		n, err := st.content.Read((*buf)[:min(int64(len(*buf)), st.run.end-st.run.at)])
 		stall.Stop()
 		if n > 0 {
-			f.s.metrics.upstream.Add(float64(n))
 			if _, werr := f.s.write(f.file.data, (*buf)[:n], st.run.at); werr != nil {
 				return fmt.Errorf("%w: %w", errDisk, werr)
 			}

@@ -69,6 +69,7 @@ func newApp(ctx context.Context, cfg *config.Config, base *aws.Config, log *slog
 		return nil, err
 	}
 	a.metrics.MustRegister(front.Collectors()...)
+	a.metrics.MustRegister(a.collectors()...)
 	pages, err := a.adminHandler(cfg)
 	if err != nil {
 		return nil, err
@@ -97,12 +98,14 @@ func assemble(ctx context.Context, cfg *config.Config, base *aws.Config, log *sl
 	}
 	limits := ecr.NewLimits()
 	metrics.MustRegister(limits.Collectors()...)
+	up := upstreams{aws: base, limits: limits, tokens: newTokens(), log: log}
+	metrics.MustRegister(up.tokens)
 
 	jobs := make(map[string]replicate.Mirror)
 	var timed []*replicate.Sweep
 	for i := range cfg.Mirrors {
 		m := &cfg.Mirrors[i]
-		w := wiring{name: m.Names[0], store: a.store, queue: a.queue, limits: limits, metrics: metrics, aws: base, log: log}
+		w := wiring{name: m.Names[0], store: a.store, queue: a.queue, up: up, metrics: metrics, log: log}
 		if err := w.connect(ctx, cfg, m); err != nil {
 			return nil, fmt.Errorf("mirror %s: %w", w.name, err)
 		}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -82,7 +81,7 @@ func (d *doctor) registry(ctx context.Context, m *config.Mirror, c config.Regist
 		return
 	}
 	d.seen[c.Host()] = true
-	up, err := newUpstream(ctx, c, d.base, ecr.NewLimits(), slog.New(slog.DiscardHandler))
+	up, err := upstreams{aws: d.base}.open(ctx, c)
 	if err != nil {
 		d.note(finding{Check: "registry", Where: c.Host()}, err)
 		return

@@ -27,11 +27,11 @@ func (w *wiring) listenTo(ctx context.Context, m *mirror.Mirror, c *config.Mirro
 		return h.reason
 	}
 	if c.Events.SQS != "" {
-		client, err := newQueue(ctx, c.Events.SQS, c.Source, w.aws)
+		client, err := newQueue(ctx, c.Events.SQS, c.Source, w.up.aws)
 		if err != nil {
 			return err
 		}
-		o := events.Options{Client: client, QueueURL: c.Events.SQS, Logger: w.log, Handle: w.taker, DeadLetter: w.dead}
+		o := events.Options{Mirror: w.name, Client: client, QueueURL: c.Events.SQS, Logger: w.log, Handle: w.taker, DeadLetter: w.dead}
 		if c.Events.Shared {
 			o.Shared = &events.Shared{Stalled: func() int { return w.queue.Stalled(w.name) }}
 			o.Handle = func(ctx context.Context, changes []registry.Change) error {
@@ -47,7 +47,7 @@ func (w *wiring) listenTo(ctx context.Context, m *mirror.Mirror, c *config.Mirro
 		w.event = &part{"events of " + w.name, q.Run}
 	}
 	if hook := c.Events.Webhook; hook != nil {
-		h, err := events.NewWebhook(events.WebhookOptions{Name: hook.Path, TokenFile: hook.TokenFile, Logger: w.log, Handle: w.taker, DeadLetter: w.dead})
+		h, err := events.NewWebhook(events.WebhookOptions{Mirror: w.name, Name: hook.Path, TokenFile: hook.TokenFile, Logger: w.log, Handle: w.taker, DeadLetter: w.dead})
 		if err != nil {
 			return err
 		}

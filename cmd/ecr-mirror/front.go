@@ -35,7 +35,7 @@ func (w *wiring) serve(cfg *config.Config, c *config.Mirror, m *mirror.Mirror) {
 	for _, name := range c.Names {
 		w.purge[name] = purge
 	}
-	f := front{Mirror: serve.Mirror{Names: c.Names, Reader: m, Lister: m}, auth: cfg.AuthOf(c)}
+	f := front{Mirror: serve.Mirror{Name: w.name, Names: c.Names, Reader: m, Lister: m}, auth: cfg.AuthOf(c)}
 	if c.Destination == nil {
 		f.tells = tellers(nil, &c.Source, nil, nil)
 		w.fronts = []front{f}
@@ -61,7 +61,7 @@ func (w *wiring) serve(cfg *config.Config, c *config.Mirror, m *mirror.Mirror) {
 		return nil
 	}
 	there := front{auth: f.auth, tells: tellers(c.Destination, &c.Source, nil, here),
-		Mirror: serve.Mirror{Names: []string{host}, Reader: registry.Rename(m, here), Lister: registry.RenameLister(m, here)}}
+		Mirror: serve.Mirror{Name: w.name, Names: []string{host}, Reader: registry.Rename(m, here), Lister: registry.RenameLister(m, here)}}
 	if located {
 		there.Locator = at
 	}

@@ -37,6 +37,7 @@ func (a *app) listen(cfg *config.Config, front, admin http.Handler) error {
 			return errors.Join(err, l.Close())
 		}
 		l = tls.NewListener(l, c)
+		a.metrics.MustRegister(certificateExpiry(c))
 	}
 	al, err := net.Listen("tcp", cfg.Admin)
 	if err != nil {

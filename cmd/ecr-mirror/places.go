@@ -1,19 +1,18 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/ecr-mirror/ecr-mirror/config"
 	"github.com/ecr-mirror/ecr-mirror/registry"
-	"github.com/ecr-mirror/ecr-mirror/registry/ecr"
 	"github.com/ecr-mirror/ecr-mirror/replicate"
 	"github.com/ecr-mirror/ecr-mirror/replicate/rules"
 )
@@ -35,15 +34,15 @@ type place struct {
 }
 
 // places returns every destination that cfg names. Nothing is asked of a registry.
-func places(ctx context.Context, cfg *config.Config, base *aws.Config, limits *ecr.Limits, log *slog.Logger) ([]place, error) {
+func places(ctx context.Context, cfg *config.Config, up upstreams) ([]place, error) {
 	var all []place
 	for i := range cfg.Mirrors {
 		c := &cfg.Mirrors[i]
-		src, err := newUpstream(ctx, c.Source, base, limits, log)
+		src, err := up.open(ctx, c.Source)
 		if err != nil {
 			return nil, fmt.Errorf("mirror %s: source: %w", c.Names[0], err)
 		}
-		at, err := placesOf(ctx, c, chainOf(cfg), src, base, limits, log)
+		at, err := placesOf(ctx, c, chainOf(cfg), src, up)
 		if err != nil {
 			return nil, fmt.Errorf("mirror %s: %w", c.Names[0], err)
 		}
@@ -53,7 +52,7 @@ func places(ctx context.Context, cfg *config.Config, base *aws.Config, limits *e
 }
 
 // placesOf returns the destinations of the mirror c, its own first.
-func placesOf(ctx context.Context, c *config.Mirror, links chain, src upstream, base *aws.Config, limits *ecr.Limits, log *slog.Logger) ([]place, error) {
+func placesOf(ctx context.Context, c *config.Mirror, links chain, src upstream, up upstreams) ([]place, error) {
 	var all []place
 	var deletes *config.Deletion
 	if c.Replication.Deletes == "propagate" {
@@ -64,12 +63,12 @@ func placesOf(ctx context.Context, c *config.Mirror, links chain, src upstream, 
 		if t.Own {
 			name = ownName
 		}
-		dst, err := newUpstream(ctx, t.Registry, base, limits, log)
+		dst, err := up.open(ctx, t.Registry)
 		if err != nil {
 			return nil, fmt.Errorf("destination %s: %w", t.Registry.Host(), err)
 		}
 		at := place{c.Names[0], c.Names, name, src, dst, t.Rules, links.trail(leg{c.Source.ID(), t.Registry.ID(), t.Rules}), deletes, nil}
-		at.settings = newSettling(c, t, at, log)
+		at.settings = newSettling(c, t, at, cmp.Or(up.log, slog.New(slog.DiscardHandler)))
 		all = append(all, at)
 	}
 	return all, nil

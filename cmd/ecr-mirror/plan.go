@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"maps"
 	"net/http"
 	"slices"
@@ -79,7 +78,7 @@ func newPlanner(ctx context.Context, cfg *config.Config, base *aws.Config) (_ *p
 	if err != nil {
 		return nil, nil, err
 	}
-	all, err := places(ctx, cfg, base, ecr.NewLimits(), slog.New(slog.DiscardHandler))
+	all, err := places(ctx, cfg, upstreams{aws: base, limits: ecr.NewLimits()})
 	if err != nil {
 		return nil, nil, errors.Join(err, stop())
 	}

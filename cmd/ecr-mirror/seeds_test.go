@@ -100,7 +100,7 @@ func TestSeedPrefixRuleToOneRegion(t *testing.T) {
 	w.pushed("other", "v3", other)
 	w.pushed("hello-app", "v3", hello)
 	r.eventually("hello-app:v3 in us-east-1", func() bool { return w.has(east, "hello-app", "v3", hello) })
-	all, err := places(t.Context(), r.config(true), r.aws, nil, r.app.log)
+	all, err := places(t.Context(), r.config(true), upstreams{aws: r.aws})
 	must(t, err)
 	must(t, all[0].source.DeleteManifest(t.Context(), "hello-app", hello.Desc.Digest))
 	r.eventually("an idle queue", func() bool {

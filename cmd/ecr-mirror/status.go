@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/url"
 	"os"
@@ -53,7 +52,7 @@ func (a *asker) ask(ctx context.Context, q url.Values) (answer statusAnswer, err
 
 // open makes this process answer, with a copy of the queue that the last mirror left, if there is one.
 func (a *asker) open(ctx context.Context) error {
-	all, err := places(ctx, a.cfg, a.base, ecr.NewLimits(), slog.New(slog.DiscardHandler))
+	all, err := places(ctx, a.cfg, upstreams{aws: a.base, limits: ecr.NewLimits()})
 	if err != nil {
 		return err
 	}

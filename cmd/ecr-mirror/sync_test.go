@@ -105,7 +105,7 @@ func TestPlanAndSync(t *testing.T) {
 // deleter is the destination as its owner sees it.
 func (r *rig) deleter() registry.Deleter {
 	r.t.Helper()
-	all, err := places(r.t.Context(), r.config(true), r.aws, nil, r.app.log)
+	all, err := places(r.t.Context(), r.config(true), upstreams{aws: r.aws})
 	must(r.t, err)
 	return all[0].destination.(registry.Deleter)
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/ecr-mirror/ecr-mirror/config"
 	"github.com/ecr-mirror/ecr-mirror/registry"
@@ -26,11 +27,28 @@ type upstream interface {
 	registry.Deleter
 }
 
-// newUpstream returns the registry that c describes. Nothing is asked of it: the mirror starts with no upstream at all.
-// base replaces the SDK's default chain of AWS credentials unless it is nil.
-func newUpstream(ctx context.Context, c config.Registry, base *aws.Config, limits *ecr.Limits, log *slog.Logger) (upstream, error) {
+// upstreams is what all registries of a process have in common. The zero value works.
+type upstreams struct {
+	aws    *aws.Config            // nil: the SDK's default chain of credentials
+	limits *ecr.Limits            // nil: each registry has its own
+	tokens *prometheus.CounterVec // fetched, by registry and result; nil: not counted
+	log    *slog.Logger           // nil: none
+}
+
+// newTokens returns what upstreams count tokens in.
+func newTokens() *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ecr_mirror_token_fetches_total",
+		Help: "Bearer tokens asked for at registries that are not ECR, by registry and result: ok, or the class of the error."}, []string{"registry", "result"})
+}
+
+// open returns the registry that c describes. Nothing is asked of it: the mirror starts with no upstream at all.
+func (u upstreams) open(ctx context.Context, c config.Registry) (upstream, error) {
 	if !c.IsECR() {
-		return remote.New(remote.Options{Registry: c.Registry, Insecure: c.Insecure, NS: c.NS, Username: c.Username, PasswordFile: c.PasswordFile})
+		o := remote.Options{Registry: c.Registry, Insecure: c.Insecure, NS: c.NS, Username: c.Username, PasswordFile: c.PasswordFile}
+		if u.tokens != nil {
+			o.Fetched = func(err error) { u.tokens.WithLabelValues(c.Host(), registry.Result(err)).Inc() }
+		}
+		return remote.New(o)
 	}
 	front := ""
 	if c.PlainHTTP() {
@@ -38,7 +56,7 @@ func newUpstream(ctx context.Context, c config.Registry, base *aws.Config, limit
 	}
 	return ecr.New(ctx, ecr.Options{
 		Host: c.Host(), Front: front, Account: c.Account, Region: c.Region, Endpoint: c.Endpoint,
-		RoleARN: c.RoleARN, Profile: c.Profile, AWS: base, Limits: limits, Logger: log,
+		RoleARN: c.RoleARN, Profile: c.Profile, AWS: u.aws, Limits: u.limits, Logger: u.log,
 		Settings: ecr.RepositorySettings{TagMutability: c.Repositories.TagMutability, ScanOnPush: c.Repositories.ScanOnPush,
 			Encryption: c.Repositories.Encryption, KMSKey: c.Repositories.KMSKey, Tags: c.Repositories.Tags},
 		Rates: map[string]float64{

@@ -7,13 +7,11 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/admin"
 	"github.com/ecr-mirror/ecr-mirror/config"
 	"github.com/ecr-mirror/ecr-mirror/registry"
-	"github.com/ecr-mirror/ecr-mirror/registry/ecr"
 	"github.com/ecr-mirror/ecr-mirror/registry/mirror"
 	"github.com/ecr-mirror/ecr-mirror/replicate"
 	"github.com/ecr-mirror/ecr-mirror/replicate/events"
@@ -26,9 +24,8 @@ type wiring struct {
 	name    string
 	store   *storage.Store
 	queue   *replicate.Queue
-	limits  *ecr.Limits
+	up      upstreams
 	metrics *prometheus.Registry
-	aws     *aws.Config // nil: the SDK's default chain
 	log     *slog.Logger
 
 	fronts []front
@@ -43,7 +40,7 @@ type wiring struct {
 }
 
 func (w *wiring) connect(ctx context.Context, cfg *config.Config, c *config.Mirror) error {
-	src, err := newUpstream(ctx, c.Source, w.aws, w.limits, w.log)
+	src, err := w.up.open(ctx, c.Source)
 	if err != nil {
 		return fmt.Errorf("source: %w", err)
 	}
@@ -55,7 +52,7 @@ func (w *wiring) connect(ctx context.Context, cfg *config.Config, c *config.Mirr
 	}
 	source := mirror.NewUpstream("source", w.budget.Reader(src))
 	tiers := []registry.Reader{source}
-	if w.places, err = placesOf(ctx, c, chainOf(cfg), src, w.aws, w.limits, w.log); err != nil {
+	if w.places, err = placesOf(ctx, c, chainOf(cfg), src, w.up); err != nil {
 		return err
 	}
 	o := mirror.Options{

@@ -6,6 +6,9 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/ecr-mirror/ecr-mirror/registry"
 )
 
 // Temporary credentials are renewed before they expire: five minutes before, less a random part of it, so that a fleet that started
@@ -52,4 +55,32 @@ func stale(exception string) bool {
 		return true
 	}
 	return false
+}
+
+// countedCredentials counts those that differ from the last, and those that could not be had. What a cache answers again is
+// no news.
+type countedCredentials struct {
+	aws.CredentialsProvider
+	host    string
+	fetched *prometheus.CounterVec
+
+	mu   sync.Mutex
+	last string
+}
+
+func (c *countedCredentials) Retrieve(ctx context.Context) (aws.Credentials, error) {
+	creds, err := c.CredentialsProvider.Retrieve(ctx)
+	if ctx.Err() != nil {
+		return creds, err
+	}
+	id := creds.AccessKeyID + creds.SessionToken
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err != nil || id != c.last {
+		c.fetched.WithLabelValues(c.host, registry.Result(err)).Inc()
+	}
+	if err == nil {
+		c.last = id
+	}
+	return creds, err
 }

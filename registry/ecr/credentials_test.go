@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/ecr-mirror/ecr-mirror/registry"
 	"github.com/ecr-mirror/ecr-mirror/registry/ecr"
@@ -99,5 +101,41 @@ func TestIdentity(t *testing.T) {
 	}
 	if _, err := none.Identity(t.Context()); registry.ClassOf(err) != registry.Denied {
 		t.Errorf("without credentials: %v", err)
+	}
+}
+
+// Credentials count when they are others than before, or cannot be had; not each time that a call is signed with them.
+func TestCredentialFetchesAreCounted(t *testing.T) {
+	emu, admin := start(t, ecrtest.Options{})
+	limits, calls := ecr.NewLimits(), 0
+	cfg, tr := emu.Config(account, region), &http.Transport{}
+	defer tr.CloseIdleConnections()
+	cfg.HTTPClient = &http.Client{Transport: tr}
+	cfg.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+		switch calls++; calls {
+		case 1, 2:
+			return emu.Credentials(account), nil
+		case 3:
+			return aws.Credentials{}, fmt.Errorf("none")
+		}
+		return aws.Credentials{AccessKeyID: "another", SecretAccessKey: "key"}, nil
+	})
+	r, err := ecr.New(t.Context(), ecr.Options{Host: admin.String(), Endpoint: emu.ControlURL(), AWS: &cfg, Limits: limits})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	for range 4 {
+		_, _ = r.Resolve(t.Context(), "app", "v1") // what it says is not the question
+	}
+	want := `# HELP ecr_mirror_credential_fetches_total AWS credentials that were taken up, at the start and when they were renewed, by registry and result: ok, or the class of the error.
+# TYPE ecr_mirror_credential_fetches_total counter
+ecr_mirror_credential_fetches_total{registry="` + r.String() + `",result="denied"} 1
+ecr_mirror_credential_fetches_total{registry="` + r.String() + `",result="ok"} 2
+`
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(limits.Collectors()...)
+	if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "ecr_mirror_credential_fetches_total"); err != nil {
+		t.Error(err)
 	}
 }

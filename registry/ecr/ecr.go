@@ -108,6 +108,9 @@ func New(ctx context.Context, o Options) (*Registry, error) {
 	if o.Region == "" {
 		return nil, registry.Errorf(registry.Invalid, "ecr %s: not one of ECR's host names: its region is needed", o.Host)
 	}
+	if o.Limits == nil {
+		o.Limits = NewLimits()
+	}
 	cfg, cache, err := awsConfig(ctx, o, h)
 	if err != nil {
 		return nil, registry.Errorf(registry.Invalid, "ecr %s: %w", o.Host, err)
@@ -116,9 +119,6 @@ func New(ctx context.Context, o Options) (*Registry, error) {
 		host: o.Host, account: o.Account, region: o.Region, aws: cfg, creds: &renewer{cache: cache},
 		limits: o.Limits, layers: o.HTTPClient, stall: o.StallTimeout, limit: o.CallTimeout,
 		set: o.Settings, log: o.Logger, front: cmp.Or(o.Front, "https://"+o.Host), uploads: newUploads(), urls: newURLCache(), manifests: newManifestCache(),
-	}
-	if r.limits == nil {
-		r.limits = NewLimits()
 	}
 	for api, rate := range o.Rates {
 		r.limits.ask(r.account, r.region, api, rate)
@@ -180,7 +180,7 @@ func awsConfig(ctx context.Context, o Options, h Host) (aws.Config, *aws.Credent
 	}
 	cache, _ := cfg.Credentials.(*aws.CredentialsCache)
 	if cfg.Credentials != nil {
-		cfg.Credentials = classedCredentials{cfg.Credentials}
+		cfg.Credentials = &countedCredentials{CredentialsProvider: classedCredentials{cfg.Credentials}, host: o.Host, fetched: o.Limits.fetched}
 	}
 	if cfg.HTTPClient == nil {
 		cfg.HTTPClient = awshttp.NewBuildableClient()

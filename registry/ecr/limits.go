@@ -18,6 +18,7 @@ type Limits struct {
 	buckets map[[3]string]*bucket
 
 	calls   *prometheus.CounterVec
+	fetched *prometheus.CounterVec
 	times   *prometheus.HistogramVec
 	allowed *prometheus.Desc
 }
@@ -31,6 +32,10 @@ func NewLimits() *Limits {
 			Name: "ecr_mirror_ecr_calls_total",
 			Help: "Calls to ECR's control API by registry, call and class of their error (ok, throttled, denied, ...).",
 		}, []string{"registry", "call", "class"}),
+		fetched: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "ecr_mirror_credential_fetches_total",
+			Help: "AWS credentials that were taken up, at the start and when they were renewed, by registry and result: ok, or the class of the error.",
+		}, []string{"registry", "result"}),
 		times: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "ecr_mirror_ecr_call_seconds", Help: "Duration of calls to ECR's control API, without the wait for a turn.",
 			Buckets: prometheus.ExponentialBuckets(0.01, 3, 9),
@@ -42,7 +47,7 @@ func NewLimits() *Limits {
 
 // Collectors returns the metrics of all calls made under these Limits. The caller registers them.
 func (l *Limits) Collectors() []prometheus.Collector {
-	return []prometheus.Collector{l.calls, l.times, allowed{l}}
+	return []prometheus.Collector{l.calls, l.fetched, l.times, allowed{l}}
 }
 
 // allowed collects the rates of the buckets that there are.
@@ -82,10 +87,6 @@ func (l *Limits) bucket(account, region, api string) *bucket {
 }
 
 func (l *Limits) observe(host, api string, err error, d time.Duration) {
-	class := "ok"
-	if err != nil {
-		class = registry.ClassOf(err).String()
-	}
-	l.calls.WithLabelValues(host, api, class).Inc()
+	l.calls.WithLabelValues(host, api, registry.Result(err)).Inc()
 	l.times.WithLabelValues(api).Observe(d.Seconds())
 }

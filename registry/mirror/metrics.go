@@ -2,15 +2,13 @@ package mirror
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
-
-	"github.com/ecr-mirror/ecr-mirror/registry"
 )
 
 type metrics struct {
-	resolves, upstream *prometheus.CounterVec
-	stale              prometheus.Histogram
-	missed             prometheus.Counter
-	all                []prometheus.Collector
+	resolves, calls, bytes *prometheus.CounterVec
+	age                    prometheus.Histogram
+	missed                 prometheus.Counter
+	all                    []prometheus.Collector
 }
 
 func newMetrics(mirror string) *metrics {
@@ -18,14 +16,17 @@ func newMetrics(mirror string) *metrics {
 	m := &metrics{
 		resolves: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ecr_mirror_resolves_total", ConstLabels: labels,
 			Help: "Tags resolved, by who answered and with what."}, []string{"tier", "result"}),
-		upstream: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ecr_mirror_upstream_resolves_total", ConstLabels: labels,
-			Help: "Tags asked for upstream, by who was asked and what it said."}, []string{"tier", "result"}),
-		stale: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "ecr_mirror_stale_answer_age_seconds", ConstLabels: labels,
-			Help: "Age of tags answered from memory because nobody could be asked.", Buckets: []float64{60, 300, 900, 3600, 4 * 3600, 12 * 3600, 24 * 3600}}),
+		calls: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ecr_mirror_upstream_calls_total", ConstLabels: labels,
+			Help: "Reads asked of an upstream, by who was asked (tier), for what (call) and what came of it (result)."}, []string{"tier", "call", "result"}),
+		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ecr_mirror_upstream_bytes_total", ConstLabels: labels,
+			Help: "Bytes of content read from an upstream, by pulls and by replication. Those of tier source are what crosses regions."}, []string{"tier"}),
+		age: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "ecr_mirror_tag_age_seconds", ConstLabels: labels,
+			Help:    "How long ago an upstream said what a tag was answered with: 0 asked just now, above tags.ttl in an outage.",
+			Buckets: []float64{0, 5, 15, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 24 * 3600}}),
 		missed: prometheus.NewCounter(prometheus.CounterOpts{Name: "ecr_mirror_missed_total", ConstLabels: labels,
 			Help: "Manifests that a pull had to take from the source."}),
 	}
-	m.all = []prometheus.Collector{m.resolves, m.upstream, m.stale, m.missed}
+	m.all = []prometheus.Collector{m.resolves, m.calls, m.bytes, m.age, m.missed}
 	return m
 }
 
@@ -44,11 +45,4 @@ func (m *metrics) watch(mirror string, upstreams ...*Upstream) {
 				return 0
 			}))
 	}
-}
-
-func result(err error) string {
-	if err == nil {
-		return "ok"
-	}
-	return registry.ClassOf(err).String()
 }

@@ -339,7 +339,7 @@ func TestCollectors(t *testing.T) {
 	for _, f := range families {
 		names = append(names, f.GetName())
 	}
-	want := []string{"ecr_mirror_missed_total", "ecr_mirror_resolves_total", "ecr_mirror_stale_answer_age_seconds", "ecr_mirror_upstream_down", "ecr_mirror_upstream_resolves_total"}
+	want := []string{"ecr_mirror_missed_total", "ecr_mirror_resolves_total", "ecr_mirror_tag_age_seconds", "ecr_mirror_upstream_bytes_total", "ecr_mirror_upstream_calls_total", "ecr_mirror_upstream_down"}
 	if diff := cmp.Diff(want, names); diff != "" {
 		t.Errorf("metrics (-want +got):\n%s", diff)
 	}

@@ -18,7 +18,8 @@ type outcome struct {
 	desc  registry.Descriptor
 	tier  string        // who answered
 	life  time.Duration // how long the answer is fresh
-	stale time.Duration // the answer's age, if it is the last known one
+	age   time.Duration // how long ago an upstream said so
+	stale bool          // it is the last known answer, because nobody could be asked
 	err   error
 }
 
@@ -44,14 +45,14 @@ func (m *Mirror) Resolve(ctx context.Context, repo, tag string) (registry.Descri
 			o = r.Val.(outcome)
 		}
 	}
-	m.metrics.resolves.WithLabelValues(o.tier, result(o.err)).Inc()
+	m.metrics.resolves.WithLabelValues(o.tier, registry.Result(o.err)).Inc()
 	if o.err != nil {
 		return registry.Descriptor{}, fmt.Errorf("resolve %s:%s: %w", repo, tag, o.err)
 	}
 	registry.TraceOf(ctx).SetTier(o.tier)
-	if o.stale > 0 {
-		registry.TraceOf(ctx).SetStale(o.stale)
-		m.metrics.stale.Observe(o.stale.Seconds())
+	m.metrics.age.Observe(o.age.Seconds())
+	if o.stale {
+		registry.TraceOf(ctx).SetStale(o.age)
 	}
 	return o.desc, nil
 }
@@ -60,7 +61,7 @@ func (m *Mirror) Resolve(ctx context.Context, repo, tag string) (registry.Descri
 func (m *Mirror) cached(repo, tag string) (outcome, bool) {
 	e, now := m.tags.get(repo, tag), m.opts.Now()
 	if now.Before(e.freshUntil) {
-		return outcome{desc: e.desc, tier: "local"}, true
+		return outcome{desc: e.desc, tier: "local", age: now.Sub(e.at)}, true
 	}
 	if now.Before(m.tags.goneUntil(repo, tag)) {
 		gone := registry.Errorf(registry.NotFound, "not found a moment ago")
@@ -137,5 +138,5 @@ func (m *Mirror) lastKnown(ctx context.Context, repo, tag string, why error) (o 
 		return outcome{tier: "local", err: fmt.Errorf("%w (%v)", err, why)}, true
 	}
 	m.opts.Logger.Debug("stale answer", "repo", repo, "tag", tag, "digest", d.Digest, "age", age, "err", why)
-	return outcome{desc: d, tier: "local", stale: age}, true
+	return outcome{desc: d, tier: "local", age: age, stale: true}, true
 }

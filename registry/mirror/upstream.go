@@ -3,8 +3,11 @@ package mirror
 import (
 	"context"
 	"fmt"
+	"io"
 	"sync"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/ecr-mirror/ecr-mirror/registry"
 )
@@ -18,8 +21,9 @@ type Upstream struct {
 	name    string
 	reader  registry.Reader
 	now     func() time.Time
-	metrics *metrics
-	breaker breaker // of resolves alone: a layer store that fails is no reason not to ask for tags
+	metrics *metrics           // nil: no Mirror uses it yet
+	bytes   prometheus.Counter // of content read; nil as well
+	breaker breaker            // of resolves alone: a layer store that fails is no reason not to ask for tags
 
 	mu         sync.Mutex
 	okAt, noAt time.Time // of the last call that was answered, and that was not
@@ -37,7 +41,7 @@ func (m *Mirror) join(name string, r *registry.Reader) *Upstream {
 	if !ok {
 		u = NewUpstream(name, *r)
 	}
-	u.now, u.metrics = m.opts.Now, m.metrics
+	u.now, u.metrics, u.bytes = m.opts.Now, m.metrics, m.metrics.bytes.WithLabelValues(name)
 	return u
 }
 
@@ -46,34 +50,56 @@ func (u *Upstream) String() string { return u.name }
 // Resolve implements registry.Reader.
 func (u *Upstream) Resolve(ctx context.Context, repo, tag string) (registry.Descriptor, error) {
 	d, err := u.reader.Resolve(ctx, repo, tag)
-	u.note(ctx, err)
+	u.note(ctx, "resolve", err)
 	return d, err
 }
 
 // Stat implements registry.Reader.
 func (u *Upstream) Stat(ctx context.Context, o registry.Object) (registry.Descriptor, error) {
 	d, err := u.reader.Stat(ctx, o)
-	u.note(ctx, err)
+	u.note(ctx, "stat", err)
 	return d, err
 }
 
 // Open implements registry.Reader. Content says that it is From u.
 func (u *Upstream) Open(ctx context.Context, o registry.Object, r registry.Range) (*registry.Content, error) {
 	c, err := u.reader.Open(ctx, o, r)
-	u.note(ctx, err)
+	u.note(ctx, "open", err)
 	if err == nil {
 		c.From = u
+		c.ReadCloser = &counted{c.ReadCloser, u.bytes}
 	}
 	return c, err
 }
 
 // note learns from a call. One that its caller gave up says nothing.
-func (u *Upstream) note(ctx context.Context, err error) {
+func (u *Upstream) note(ctx context.Context, call string, err error) {
 	silence := err != nil && registry.ClassOf(err) == registry.Unavailable
 	if silence && ctx.Err() != nil {
 		return
 	}
+	u.count(call, err)
 	u.heard(!silence)
+}
+
+func (u *Upstream) count(call string, err error) {
+	if u.metrics != nil { // else no Mirror has it yet
+		u.metrics.calls.WithLabelValues(u.name, call, registry.Result(err)).Inc()
+	}
+}
+
+// counted counts what is read of content.
+type counted struct {
+	io.ReadCloser
+	bytes prometheus.Counter // may be nil
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p)
+	if c.bytes != nil {
+		c.bytes.Add(float64(n))
+	}
+	return n, err
 }
 
 func (u *Upstream) heard(answered bool) {
@@ -105,7 +131,7 @@ func (u *Upstream) ask(ctx context.Context, repo, tag string, timeout time.Durat
 		return registry.Descriptor{}, registry.Errorf(registry.Unavailable, "%s: left alone after repeated failures", u.name)
 	}
 	d, err := answered(ctx, u, timeout, func(ctx context.Context) (registry.Descriptor, error) { return u.reader.Resolve(ctx, repo, tag) })
-	u.metrics.upstream.WithLabelValues(u.name, result(err)).Inc()
+	u.count("resolve", err)
 	u.breaker.done(u.now(), err != nil && registry.ClassOf(err) == registry.Unavailable)
 	if err != nil {
 		return registry.Descriptor{}, fmt.Errorf("%s: %w", u.name, err)
@@ -160,6 +186,7 @@ func (m *Mirror) probe(o registry.Object) (reached bool) {
 		for _, u := range all {
 			go func() {
 				_, err := answered(context.Background(), u, m.opts.ResolveTimeout, func(ctx context.Context) (registry.Descriptor, error) { return u.reader.Stat(ctx, o) })
+				u.count("stat", err)
 				heard <- err == nil || !silent(err)
 			}()
 		}

@@ -50,7 +50,8 @@ type Options struct {
 	// Transport replaces the one made here, which asks for no compression, speaks HTTP/1.1 and honours HTTPS_PROXY. One that is
 	// given must not decompress.
 	Transport http.RoundTripper
-	UserAgent string // "ecr-mirror" if ""
+	Fetched   func(error) // is told of every attempt to get a bearer token; nil: nobody is
+	UserAgent string      // "ecr-mirror" if ""
 }
 
 // Registry implements registry.Reader, Writer, Lister and Deleter.
@@ -85,7 +86,7 @@ func New(o Options) (*Registry, error) {
 		Client:     &http.Client{Transport: o.Transport, CheckRedirect: checkRedirect},
 		Header:     http.Header{"User-Agent": {o.UserAgent}},
 		Credential: credential(base.Host, o),
-		Cache:      newTokenCache(),
+		Cache:      newTokenCache(o.Fetched),
 	}}, nil
 }
 

@@ -16,9 +16,12 @@ type tokenCache struct {
 	mu      sync.Mutex
 	kept    auth.Cache
 	fetched int
+	tell    func(error) // may be nil
 }
 
-func newTokenCache() *tokenCache { return &tokenCache{kept: auth.NewCache()} }
+func newTokenCache(tell func(error)) *tokenCache {
+	return &tokenCache{kept: auth.NewCache(), tell: tell}
+}
 
 func (c *tokenCache) now() auth.Cache {
 	c.mu.Lock()
@@ -47,6 +50,9 @@ func (c *tokenCache) Set(ctx context.Context, host string, scheme auth.Scheme, k
 			// Others wait for this token. Told so in these very words, auth's cache has one of them fetch it in their own time.
 			return "", ctx.Err()
 		}
+		if c.tell != nil && scheme == auth.SchemeBearer {
+			c.tell(classed(ctx, err))
+		}
 		return token, err
 	})
 }
@@ -57,4 +63,11 @@ func (c *tokenCache) count() {
 	if c.fetched++; c.fetched > maxTokens {
 		c.kept, c.fetched = auth.NewCache(), 0
 	}
+}
+
+func classed(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	return classify(ctx, err)
 }

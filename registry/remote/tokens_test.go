@@ -11,7 +11,8 @@ import (
 )
 
 func TestTokensAreBounded(t *testing.T) {
-	r, err := New(Options{Registry: "registry.example"})
+	told := make(map[bool]int)
+	r, err := New(Options{Registry: "registry.example", Fetched: func(err error) { told[err == nil]++ }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,12 +52,15 @@ func TestTokensAreBounded(t *testing.T) {
 	if _, err := cache.Set(t.Context(), host, auth.SchemeBearer, "x", func(context.Context) (string, error) { return "", boom }); !errors.Is(err, boom) {
 		t.Errorf("a failed fetch: %v", err)
 	}
+	if told[true] != n || told[false] != 1 {
+		t.Errorf("told of %d tokens and %d failures", told[true], told[false])
+	}
 }
 
 // A caller that leaves while it fetches a token that others wait for does not fail them.
 func TestTokenOutlivesItsCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cache := newTokenCache()
+		cache := newTokenCache(nil)
 		set := func(ctx context.Context, fetch func(context.Context) (string, error)) <-chan error {
 			done := make(chan error, 1)
 			go func() {

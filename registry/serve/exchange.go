@@ -130,17 +130,18 @@ func (x *exchange) cut(err error, left bool) {
 
 // done logs and counts, after panics too.
 func (x *exchange) done() {
-	class := "ok"
-	switch {
-	case x.left || x.err != nil && x.r.Context().Err() != nil:
-		class = "client left"
-	case x.err != nil:
-		class = registry.ClassOf(x.err).String()
+	class := registry.Result(x.err)
+	if x.left || x.err != nil && x.r.Context().Err() != nil {
+		class = "client_left"
 	}
-	x.h.metrics.requests.WithLabelValues(x.req.Endpoint.String(), x.trace.Tier(), class).Inc()
-	x.h.metrics.bytes.WithLabelValues(x.trace.Tier()).Add(float64(x.bytes))
+	mirror := ""
+	if x.mirror != nil {
+		mirror = x.mirror.Name
+	}
+	x.h.metrics.requests.WithLabelValues(mirror, x.req.Endpoint.String(), x.trace.Tier(), class).Inc()
+	x.h.metrics.bytes.WithLabelValues(mirror, x.trace.Tier()).Add(float64(x.bytes))
 	if x.trace.Stale() > 0 {
-		x.h.metrics.stale.Inc()
+		x.h.metrics.stale.WithLabelValues(mirror).Inc()
 	}
 	level := slog.LevelInfo
 	attrs := []slog.Attr{slog.String("method", x.r.Method), slog.String("endpoint", x.req.Endpoint.String()), slog.String("repo", x.repo),

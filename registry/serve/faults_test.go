@@ -335,7 +335,7 @@ func TestClientLeaves(t *testing.T) {
 	}
 	resp.Body.Close()
 	srv.Close() // waits for the handler, which stalls unless it notices
-	if got := count(t, h, "ecr_mirror_requests_total", "class=client left endpoint=blob tier="); got != 1 {
+	if got := count(t, h, "ecr_mirror_requests_total", "class=client_left endpoint=blob mirror="+source+" tier="); got != 1 {
 		t.Errorf("%v requests whose client left, want 1", got)
 	}
 }

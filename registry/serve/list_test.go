@@ -208,13 +208,13 @@ func TestTrace(t *testing.T) {
 	if strings.Count(log, "\n") != 2 || strings.Contains(log, "s3cret") || strings.Contains(log, "czNj") {
 		t.Errorf("log %q: one line per request, without secrets", log)
 	}
-	if got := count(t, h, "ecr_mirror_stale_answers_total", ""); got != 1 {
+	if got := count(t, h, "ecr_mirror_stale_answers_total", "mirror="+source); got != 1 {
 		t.Errorf("%v stale answers, want 1", got)
 	}
-	if got := count(t, h, "ecr_mirror_requests_total", "class=ok endpoint=manifest tier=local"); got != 1 {
+	if got := count(t, h, "ecr_mirror_requests_total", "class=ok endpoint=manifest mirror="+source+" tier=local"); got != 1 {
 		t.Errorf("%v manifests from local, want 1", got)
 	}
-	if got := count(t, h, "ecr_mirror_served_bytes_total", "tier=local"); got != float64(len(w.image.Body)) {
+	if got := count(t, h, "ecr_mirror_served_bytes_total", "mirror="+source+" tier=local"); got != float64(len(w.image.Body)) {
 		t.Errorf("%v bytes from local", got)
 	}
 }

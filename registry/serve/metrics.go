@@ -7,22 +7,22 @@ import (
 )
 
 type metrics struct {
-	requests *prometheus.CounterVec // by endpoint, tier that answered, class of outcome
-	bytes    *prometheus.CounterVec // of bodies, by tier
+	requests *prometheus.CounterVec // by mirror, endpoint, tier that answered, class of outcome
+	bytes    *prometheus.CounterVec // of bodies, by mirror and tier
 	shed     *prometheus.CounterVec // requests refused for load, by the limit: total, client
-	stale    prometheus.Counter     // tags answered from memory during an outage
+	stale    *prometheus.CounterVec // tags answered from memory during an outage, by mirror
 }
 
 func newMetrics() metrics {
 	return metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ecr_mirror_requests_total",
-			Help: "Requests by endpoint, tier that answered, and outcome: ok, client left, or the class of the error."}, []string{"endpoint", "tier", "class"}),
+			Help: "Requests by endpoint, tier that answered, and outcome (class): ok, client_left, or the class of the error. No mirror: none was found for the request."}, []string{"mirror", "endpoint", "tier", "class"}),
 		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ecr_mirror_served_bytes_total",
-			Help: "Bytes of response bodies by the tier that answered."}, []string{"tier"}),
+			Help: "Bytes of response bodies by the tier that answered."}, []string{"mirror", "tier"}),
 		shed: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ecr_mirror_shed_total",
 			Help: "Requests refused because too many are served, in total or of one client."}, []string{"limit"}),
-		stale: prometheus.NewCounter(prometheus.CounterOpts{Name: "ecr_mirror_stale_answers_total",
-			Help: "Tags answered from memory because no registry could be asked."}),
+		stale: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ecr_mirror_stale_answers_total",
+			Help: "Requests whose tag was answered from memory because no registry could be asked."}, []string{"mirror"}),
 	}
 }
 

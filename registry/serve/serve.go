@@ -29,6 +29,7 @@ import (
 
 // Mirror is one upstream registry as clients know it.
 type Mirror struct {
+	Name   string   // in metrics; the first of Names, if it is empty
 	Names  []string // registry hosts, with their port if they have one, whose pulls it answers; the first is where to push
 	Reader registry.Reader
 	Lister registry.Lister // nil: tags/list and referrers answer 405
@@ -80,6 +81,9 @@ func New(o Options) *Handler {
 	h.buffers.New = func() any { b := make([]byte, bufferSize); return &b }
 	for i := range o.Mirrors {
 		m := &h.opts.Mirrors[i]
+		if m.Name == "" && len(m.Names) > 0 {
+			m.Name = m.Names[0]
+		}
 		for _, name := range m.Names {
 			if _, taken := h.byName[strings.ToLower(name)]; !taken {
 				h.byName[strings.ToLower(name)] = m

@@ -28,12 +28,13 @@ type intake struct {
 	log        *slog.Logger
 	messages   *prometheus.CounterVec
 	age        prometheus.Histogram
+	last       prometheus.Gauge
 }
 
-// newIntake's from is the metrics' name of where messages come from.
-func newIntake(from string, handle Handle, deadLetter DeadLetter, log *slog.Logger) *intake {
-	labels := prometheus.Labels{"from": from}
-	return &intake{handle: handle, deadLetter: deadLetter, log: log,
+// newIntake's mirror and from are the metrics' names of whom messages are for and where they come from.
+func newIntake(mirror, from string, handle Handle, deadLetter DeadLetter, log *slog.Logger) *intake {
+	labels := prometheus.Labels{"mirror": mirror, "from": from}
+	in := &intake{handle: handle, deadLetter: deadLetter, log: log,
 		messages: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "ecr_mirror_event_messages_total", ConstLabels: labels,
 			Help: "Messages received, by outcome: handled, ignored, unwanted, unknown, malformed, foreign, failed (left with the sender).",
@@ -42,15 +43,24 @@ func newIntake(from string, handle Handle, deadLetter DeadLetter, log *slog.Logg
 			Name: "ecr_mirror_event_age_seconds", ConstLabels: labels,
 			Help: "From what an event tells of to its handling here.", Buckets: prometheus.ExponentialBuckets(0.25, 4, 9),
 		}),
+		last: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "ecr_mirror_event_last_message_timestamp_seconds", ConstLabels: labels,
+			Help: "When the last message came, whatever became of it; 0 before the first.",
+		}),
 	}
+	for _, outcome := range []string{"handled", "ignored", "unwanted", "unknown", "malformed", "foreign", "failed"} {
+		in.messages.WithLabelValues(outcome)
+	}
+	return in
 }
 
 func (in *intake) collectors() []prometheus.Collector {
-	return []prometheus.Collector{in.messages, in.age}
+	return []prometheus.Collector{in.messages, in.age, in.last}
 }
 
 // take returns nil when the message may be acknowledged: what it asks for, or it itself, is durable.
 func (in *intake) take(ctx context.Context, body []byte) error {
+	in.last.SetToCurrentTime()
 	outcome, err := in.do(ctx, body)
 	if err != nil {
 		outcome = "failed"

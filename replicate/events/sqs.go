@@ -25,6 +25,7 @@ type Queue interface {
 
 // Options of NewSQS. Client, QueueURL and Handle are needed.
 type Options struct {
+	Mirror   string // in metrics
 	Client   Queue
 	QueueURL string
 	// Handle is called by several goroutines. The message is deleted after it returned nil; else the queue delivers it again
@@ -55,12 +56,16 @@ func NewSQS(o Options) *SQS {
 	if o.MaxBackoff <= 0 {
 		o.MaxBackoff = time.Minute
 	}
-	return &SQS{o: o, in: newIntake(o.QueueURL, o.Handle, o.DeadLetter, o.Logger),
+	q := &SQS{o: o, in: newIntake(o.Mirror, o.QueueURL, o.Handle, o.DeadLetter, o.Logger),
 		polls: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "ecr_mirror_event_queue_errors_total", ConstLabels: prometheus.Labels{"queue": o.QueueURL},
+			Name: "ecr_mirror_event_queue_errors_total", ConstLabels: prometheus.Labels{"mirror": o.Mirror, "from": o.QueueURL},
 			Help: "Calls to SQS that failed, by call. A message whose deletion failed comes again.",
 		}, []string{"call"}),
 	}
+	for _, call := range []string{"receive", "delete", "hide"} {
+		q.polls.WithLabelValues(call)
+	}
+	return q
 }
 
 // Collectors returns the queue's metrics. The caller registers them.

@@ -19,7 +19,7 @@ const (
 
 // WebhookOptions of NewWebhook. Name, TokenFile and Handle are needed.
 type WebhookOptions struct {
-	Name string // in metrics
+	Mirror, Name string // in metrics: whom messages are for, and where they come from
 	// TokenFile holds the token that senders show: its first line. It is read again when it changes.
 	TokenFile  string
 	Handle     Handle       // called by many goroutines; the sender is told to try again unless it returned nil in time
@@ -53,9 +53,9 @@ func NewWebhook(o WebhookOptions) (*Webhook, error) {
 	if err != nil {
 		return nil, fmt.Errorf("webhook: %w", err)
 	}
-	return &Webhook{o: o, in: newIntake(o.Name, o.Handle, o.DeadLetter, o.Logger), token: t, busy: make(chan struct{}, maxAtOnce),
+	return &Webhook{o: o, in: newIntake(o.Mirror, o.Name, o.Handle, o.DeadLetter, o.Logger), token: t, busy: make(chan struct{}, maxAtOnce),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "ecr_mirror_webhook_unauthorized_total", ConstLabels: prometheus.Labels{"from": o.Name},
+			Name: "ecr_mirror_webhook_unauthorized_total", ConstLabels: prometheus.Labels{"mirror": o.Mirror, "from": o.Name},
 			Help: "Requests to the webhook without the right token.",
 		})}, nil
 }

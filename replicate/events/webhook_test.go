@@ -249,7 +249,7 @@ func gathered(t *testing.T, c []prometheus.Collector, name string) map[string]fl
 		if f.GetName() == name {
 			for _, m := range f.GetMetric() {
 				for _, l := range m.GetLabel() {
-					if l.GetName() == "outcome" || l.GetName() == "call" {
+					if (l.GetName() == "outcome" || l.GetName() == "call") && m.GetCounter().GetValue() > 0 {
 						got[l.GetValue()] = m.GetCounter().GetValue()
 					}
 				}
