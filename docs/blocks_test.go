@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/ecr-mirror/ecr-mirror/config"
 	"github.com/ecr-mirror/ecr-mirror/registry/ecr/iam"
 	"github.com/ecr-mirror/ecr-mirror/replicate/rules"
 )
@@ -83,10 +85,14 @@ func used(d document, name string) error {
 }
 
 // Keys of the configuration: of the file, and of one of its mirrors.
-var (
-	fileKeys   = strings.Fields("listen admin tls auth cache mirrors limits log")
-	mirrorKeys = strings.Fields("names source destination auth tags blobs replication events")
-)
+var fileKeys, mirrorKeys = keysOf(config.Config{}), keysOf(config.Mirror{})
+
+func keysOf(v any) (keys []string) {
+	for i := range reflect.TypeOf(v).NumField() {
+		keys = append(keys, reflect.TypeOf(v).Field(i).Tag.Get("yaml"))
+	}
+	return keys
+}
 
 // yaml checks a configuration, whole or a part of one, by `ecr-mirror check`. What is something else is a file that a command uses.
 func (w *world) yaml(d document, b block, file bool) error {
