@@ -80,32 +80,6 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// Who starts at the README finds every document.
-func TestEveryDocumentIsReached(t *testing.T) {
-	parsed := make(map[string]document)
-	for _, d := range documents(t) {
-		parsed[d.path] = d
-	}
-	reached := make(map[string]bool)
-	var visit func(string)
-	visit = func(name string) {
-		if _, ok := parsed[name]; !ok || reached[name] {
-			return
-		}
-		reached[name] = true
-		for _, l := range parsed[name].links() {
-			target, _, _ := strings.Cut(l.text, "#")
-			visit(path.Join(path.Dir(name), target))
-		}
-	}
-	visit("README.md")
-	for name := range parsed {
-		if !reached[name] {
-			t.Errorf("no link leads from README.md to %s", name)
-		}
-	}
-}
-
 // Every test and benchmark that the documents name exists.
 func TestDocumentsNameTests(t *testing.T) {
 	defined := make(map[string]bool)
