@@ -38,6 +38,7 @@ func (c *checker) problem(path, format string, args ...any) {
 }
 
 func (c *checker) config(cfg *Config) {
+	c.oneOf("role", cfg.Role, parts())
 	c.listen("listen", cfg.Listen)
 	c.listen("admin", cfg.Admin)
 	if cfg.Listen == cfg.Admin && !strings.HasSuffix(cfg.Listen, ":0") {
@@ -92,6 +93,7 @@ func (c *checker) config(cfg *Config) {
 	if len(c.problems) == 0 {
 		c.soleWriters(cfg.Mirrors)
 		c.circles(cfg.Mirrors)
+		c.role(cfg)
 	}
 }
 

@@ -16,6 +16,10 @@ import (
 
 // Config is the whole file.
 type Config struct {
+	// Role is all; or, where several processes share a queue of events: front, which serves clients, only reads from registries and
+	// hands what it misses to the workers by events.sqs; or worker, which replicates and serves no clients (listen takes
+	// events.webhook alone, if there is one). The flag --role goes before it. Default: all.
+	Role string `yaml:"role"`
 	// Listen is where the registry listens, as host:port. Default: 127.0.0.1:5000. A host that is not loopback needs
 	// client authentication (auth, or tls.clientCA), or auth.none: true, which says that none is meant; with credentials also
 	// tls, or auth.insecure: true.
@@ -252,7 +256,7 @@ type Log struct {
 }
 
 func (c *Config) setDefaults() {
-	*c = Config{Listen: "127.0.0.1:5000", Admin: "127.0.0.1:5001", Cache: Cache{Path: "/var/lib/ecr-mirror"},
+	*c = Config{Role: RoleAll, Listen: "127.0.0.1:5000", Admin: "127.0.0.1:5001", Cache: Cache{Path: "/var/lib/ecr-mirror"},
 		Limits: Limits{Requests: 4096, Connections: 16384}, Log: Log{Level: "info", Format: "text"}}
 }
 

@@ -38,7 +38,7 @@ func TestFull(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &config.Config{
-		Listen: "0.0.0.0:5000", Admin: "0.0.0.0:5001", AdminAuth: config.AdminAuth{HTPasswd: "testdata/operators", Insecure: true},
+		Role: "worker", Listen: "0.0.0.0:5000", Admin: "0.0.0.0:5001", AdminAuth: config.AdminAuth{HTPasswd: "testdata/operators", Insecure: true},
 		TLS:    &config.TLS{Cert: "testdata/tls/tls.crt", Key: "testdata/tls/tls.key", ClientCA: "/etc/ecr-mirror/ca.crt"},
 		Auth:   config.Auth{HTPasswd: "testdata/users"},
 		Cache:  config.Cache{Path: "/data/cache", Size: 200 << 30, FillOnProbe: true},

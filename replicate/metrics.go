@@ -20,7 +20,7 @@ func newMetrics(q *Queue, progress func() Progress, now func() time.Time) *metri
 	place := []string{"mirror", "destination"}
 	return &metrics{
 		results: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ecr_mirror_job_results_total",
-			Help: "Attempts at replication jobs by result: done, found, partial, superseded, gone, unwanted, echo, or the class of the error."},
+			Help: "Attempts at replication jobs by result: done, found, partial, superseded, gone, unwanted, echo, handed_over, or the class of the error."},
 			append(place, "result")),
 		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ecr_mirror_replicated_bytes_total",
 			Help: "Bytes of blobs sent to destinations, repetitions included."}, place),

@@ -27,8 +27,9 @@ func (w *Workers) work(ctx context.Context, j Job) {
 	w.speed.begin(began)
 	res, err := w.attempt(ctx, j)
 	now := w.o.Now()
-	w.speed.end(now, err == nil || errors.Is(err, ErrGone) || errors.Is(err, ErrUnwanted))
-	if err != nil && ctx.Err() != nil && !errors.Is(err, ErrGone) {
+	handed := errors.Is(err, errHanded)
+	w.speed.end(now, err == nil || handed || errors.Is(err, ErrGone) || errors.Is(err, ErrUnwanted))
+	if err != nil && ctx.Err() != nil && !handed && !errors.Is(err, ErrGone) {
 		w.o.Queue.Release(j)
 		return
 	}
@@ -45,6 +46,8 @@ func (w *Workers) work(ctx context.Context, j Job) {
 		o = outcome{result: "gone", stored: w.o.Queue.Done(j)}
 	case errors.Is(err, ErrUnwanted):
 		o = outcome{result: "unwanted", stored: w.o.Queue.Done(j)}
+	case handed:
+		o = outcome{result: "handed_over", stored: w.o.Queue.Done(j)}
 	case errors.Is(err, ErrEcho):
 		o = outcome{result: "echo", stored: w.o.Queue.Done(j)}
 	case err != nil:

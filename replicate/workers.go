@@ -3,6 +3,7 @@ package replicate
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -21,7 +22,13 @@ type Mirror struct {
 	Lister       registry.Lister // the source, for what is about an image; nil: that is not copied along
 	Destinations map[string]Destination
 	Budget       *Budget // of what Source and Tags read; nil: none
+	// HandOver has others do the mirror's jobs, who may write to destinations where this process may not: it returns nil when
+	// they have a job, durably. The rest is then not needed. nil: the jobs are done here.
+	HandOver func(context.Context, Job) error
 }
+
+// errHanded is the end of a job that is others' now.
+var errHanded = errors.New("handed over")
 
 // Options configure Workers. Only Queue is required.
 type Options struct {
@@ -97,6 +104,12 @@ func (w *Workers) attempt(ctx context.Context, j Job) (Result, error) {
 	m, ok := w.o.Mirrors[j.Mirror]
 	if !ok {
 		return Result{}, registry.Errorf(registry.Invalid, "mirror %q is not in the configuration", j.Mirror)
+	}
+	if m.HandOver != nil {
+		if err := m.HandOver(ctx, j); err != nil {
+			return Result{}, fmt.Errorf("hand over: %w", err)
+		}
+		return Result{}, errHanded
 	}
 	d, ok := m.Destinations[j.Destination]
 	if !ok {

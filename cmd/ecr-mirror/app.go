@@ -35,6 +35,7 @@ type app struct {
 	store   *storage.Store
 	queue   *replicate.Queue
 	workers *replicate.Workers
+	works   bool // else the workers hand over
 	events  []part
 	sweeps  []part
 	reapers []*replicate.Reaper
@@ -45,7 +46,7 @@ type app struct {
 	hooks   map[string]http.Handler  // of the registry's listener, by path
 	purge   map[string]admin.Purger  // by the hosts that name mirrors; "": the first
 	take    map[string]events.Handle // of events that are tried again, by mirror
-	front   part
+	front   []part                   // none where no client has anything to ask
 	admin   part
 
 	registryAddr, adminAddr net.Addr
@@ -64,22 +65,26 @@ func newApp(ctx context.Context, cfg *config.Config, base *aws.Config, log *slog
 			err = errors.Join(err, a.close())
 		}
 	}()
-	front, err := newFront(cfg.Limits, a.fronts, a.metrics, log)
-	if err != nil {
-		return nil, err
+	var clients http.Handler = http.NotFoundHandler()
+	if cfg.Fronts() {
+		front, err := newFront(cfg.Limits, a.fronts, a.metrics, log)
+		if err != nil {
+			return nil, err
+		}
+		a.metrics.MustRegister(front.Collectors()...)
+		clients = front
 	}
-	a.metrics.MustRegister(front.Collectors()...)
 	a.metrics.MustRegister(a.collectors()...)
 	pages, err := a.adminHandler(cfg)
 	if err != nil {
 		return nil, err
 	}
-	return a, a.listen(cfg, routes{a.hooks, front}, pages)
+	return a, a.listen(cfg, routes{a.hooks, clients}, pages)
 }
 
 // assemble is newApp without the listeners and what is behind them. The caller calls work or close.
 func assemble(ctx context.Context, cfg *config.Config, base *aws.Config, log *slog.Logger) (_ *app, err error) {
-	a := &app{log: log, metrics: prometheus.NewRegistry(), hooks: make(map[string]http.Handler),
+	a := &app{log: log, works: cfg.Works(), metrics: prometheus.NewRegistry(), hooks: make(map[string]http.Handler),
 		purge: make(map[string]admin.Purger), take: make(map[string]events.Handle), budgets: make(map[string]*replicate.Budget)}
 	defer func() {
 		if err != nil {
@@ -95,6 +100,9 @@ func assemble(ctx context.Context, cfg *config.Config, base *aws.Config, log *sl
 	metrics.MustRegister(a.store.Collectors()...)
 	if a.queue, err = replicate.OpenQueue(queuePath(cfg)); err != nil {
 		return nil, err
+	}
+	if !a.works {
+		a.queue.MaxDelay = handOverDelay
 	}
 	limits := ecr.NewLimits()
 	metrics.MustRegister(limits.Collectors()...)
@@ -136,13 +144,18 @@ func assemble(ctx context.Context, cfg *config.Config, base *aws.Config, log *sl
 		a.sweeps = append(a.sweeps, part{"sweep", s.Run})
 	}
 	a.purge[""] = a.purge[cfg.Mirrors[0].Names[0]]
-	reaped := replicate.NewReaperMetrics()
-	metrics.MustRegister(reaped.Collectors()...)
-	a.reapers = reapers(a.places, a.queue, reaped, log)
+	if a.works {
+		reaped := replicate.NewReaperMetrics()
+		metrics.MustRegister(reaped.Collectors()...)
+		a.reapers = reapers(a.places, a.queue, reaped, log)
+	}
 	return a, nil
 }
 
 // planner compares everything that the app replicates.
 func (a *app) planner() planner {
+	if !a.works {
+		return planner{refusal: errFront()}
+	}
 	return planner{queue: a.queue, sweeps: a.compare, reapers: a.reapers, settings: settlings(a.places), budgets: a.budgets}
 }

@@ -26,10 +26,10 @@ func checkCommand() *cobra.Command {
 With --image it says where the rules of each mirror send that image, and under which name.`,
 		Args: cobra.NoArgs,
 	}
-	path := configFlag(cmd)
+	path, role := configFlag(cmd), roleFlag(cmd)
 	image := cmd.Flags().String("image", "", "REPOSITORY[:TAG], as the source names it: say what the rules make of it")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		cfg, err := config.Load(*path)
+		cfg, err := loadAs(*path, *role)
 		if err != nil {
 			return err
 		}

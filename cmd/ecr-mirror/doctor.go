@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/ecr-mirror/ecr-mirror/registry"
 	"github.com/ecr-mirror/ecr-mirror/registry/ecr"
 	"github.com/ecr-mirror/ecr-mirror/registry/ecr/iam"
+	"github.com/ecr-mirror/ecr-mirror/replicate/events"
 )
 
 const (
@@ -67,9 +69,11 @@ func (d *doctor) examine(ctx context.Context) {
 		m := &d.cfg.Mirrors[i]
 		d.registry(ctx, m, m.Source)
 		for _, t := range m.Targets() {
-			d.registry(ctx, m, t.Registry)
+			if t.Own || d.cfg.Works() {
+				d.registry(ctx, m, t.Registry)
+			}
 		}
-		if m.Events.SQS != "" {
+		if m.Events.SQS != "" && (d.cfg.Works() || m.Destination != nil && m.Replication.OnMiss) {
 			d.queue(ctx, m)
 		}
 	}
@@ -102,7 +106,7 @@ func (d *doctor) registry(ctx context.Context, m *config.Mirror, c config.Regist
 		return
 	}
 	repo := d.layers(ctx, r, c)
-	written := m.Source.Host() != c.Host()
+	written := m.Source.Host() != c.Host() && d.cfg.Works()
 	d.permissions(ctx, r, c, repo, written)
 	if written {
 		rate := float64(c.Rates.PutImage)
@@ -159,15 +163,15 @@ func (d *doctor) layers(ctx context.Context, r *ecr.Registry, c config.Registry)
 		}
 	}
 	if repo == "" {
-		d.note(f, registry.Errorf(registry.Internal, "there is no repository to ask about"))
+		d.note(f, registry.Errorf(registry.Internal, "there is no repository to ask about: name one by --repository"))
 		return ""
 	}
 	var err error
-	for img, ierr := range r.Images(ctx, repo, time.Time{}) {
+	for img, ierr := range d.images(ctx, r, repo) {
 		if err = ierr; err != nil {
 			break
 		}
-		if ok, rerr := d.readLayer(ctx, r, repo, img.Descriptor, &f); ok || rerr != nil {
+		if ok, rerr := d.readLayer(ctx, r, repo, img, &f); ok || rerr != nil {
 			d.note(f, rerr)
 			return repo
 		}
@@ -179,6 +183,29 @@ func (d *doctor) layers(ctx context.Context, r *ecr.Registry, c config.Registry)
 	}
 	d.note(f, err)
 	return repo
+}
+
+// images are those of a repository, found by what the mirror's role may do: a front may list tags, and no more.
+func (d *doctor) images(ctx context.Context, r *ecr.Registry, repo string) iter.Seq2[registry.Descriptor, error] {
+	return func(yield func(registry.Descriptor, error) bool) {
+		if d.cfg.Works() {
+			for img, err := range r.Images(ctx, repo, time.Time{}) {
+				if !yield(img.Descriptor, err) {
+					return
+				}
+			}
+			return
+		}
+		for tag, err := range r.Tags(ctx, repo) {
+			var img registry.Descriptor
+			if err == nil {
+				img, err = r.Resolve(ctx, repo, tag)
+			}
+			if !yield(img, err) || err != nil {
+				return
+			}
+		}
+	}
 }
 
 // readLayer reads a byte of an image's config; false when the manifest has none.
@@ -236,7 +263,7 @@ func (d *doctor) permissions(ctx context.Context, r *ecr.Registry, c config.Regi
 					continue
 				}
 				name := repo
-				if !iam.Match(pattern, name) {
+				if name == "" || !iam.Match(pattern, name) {
 					name = unused(pattern)
 				}
 				for _, action := range s.Action {
@@ -280,6 +307,10 @@ func (d *doctor) queue(ctx context.Context, m *config.Mirror) {
 	client, err := newQueue(ctx, where, m.Source, d.base)
 	if err != nil {
 		d.note(finding{Check: "queue", Where: where}, err)
+		return
+	}
+	if !d.cfg.Works() {
+		d.note(finding{Check: "queue", Where: where, What: "sqs:SendMessage"}, classed(events.Probe(ctx, client, where)))
 		return
 	}
 	_, err = client.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{QueueUrl: &where, MaxNumberOfMessages: 1, VisibilityTimeout: 0})

@@ -6,8 +6,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-
-	"github.com/ecr-mirror/ecr-mirror/config"
 )
 
 func doctorCommand() *cobra.Command {
@@ -16,17 +14,19 @@ func doctorCommand() *cobra.Command {
 		Short: "Find out what a configuration lacks: credentials, permissions, reachability, clock, events",
 		Long: `Doctor asks every registry and queue of a configuration, as the mirror would, by calls that change nothing: who the mirror is,
 what it may do and what it may not, with the statement that is missing and where it belongs, whether layers can be fetched,
-whether the clock is right, and whether events can arrive. It ends with exit code 1 if anything is wrong.`,
+whether the clock is right, and whether events can arrive. Of a front (--role front), which may not list repositories, it wants
+one by --repository; whether the front may send what it misses it finds out by a message that workers ignore. It ends with exit
+code 1 if anything is wrong.`,
 		Args: cobra.NoArgs,
 	}
-	path := configFlag(cmd)
+	path, role := configFlag(cmd), roleFlag(cmd)
 	out := outputFlag(cmd)
 	var o policyOptions
 	f := cmd.Flags()
 	f.StringVar(&o.eventRule, "event-rule", "ecr-mirror", "name of the EventBridge rule at the source that sends to the queue")
 	repo := f.String("repository", "", "repository to ask about; default: in each registry the first that the rules want")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		cfg, err := config.Load(*path)
+		cfg, err := loadAs(*path, *role)
 		if err != nil {
 			return err
 		}

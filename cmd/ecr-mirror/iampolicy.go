@@ -17,20 +17,21 @@ func iamPolicyCommand() *cobra.Command {
 		Short: "Print the least IAM policies that a configuration needs",
 		Long: `Iam-policy prints every policy that the configuration at hand needs and no more, with where to attach it: those of the
 mirror's role and of the roles that it assumes, the registry policies of other accounts, the queue's policy for EventBridge
-and the statements of KMS keys. No registry is asked.
+and the statements of KMS keys. No registry is asked. With --role front or worker they are those of a process of that role;
+policies of registries, queues and keys are then of both, statement by statement.
 
 Note that ecr:ReplicateImage, which ECR's own replication needs in a registry policy, allows nothing here: the mirror pushes.`,
 		Args: cobra.NoArgs,
 	}
-	path := configFlag(cmd)
+	path, role := configFlag(cmd), roleFlag(cmd)
 	out := outputFlag(cmd)
 	var o policyOptions
 	f := cmd.Flags()
-	f.StringVar(&o.principal, "principal", "", "ARN of the mirror's own role; default: role/ecr-mirror in the first mirror's destination account")
+	f.StringVar(&o.principal, "principal", "", "ARN of the mirror's own role; default: role/ecr-mirror (with --role, -front or -worker at its end) in the first mirror's destination account")
 	f.StringVar(&o.eventRule, "event-rule", "ecr-mirror", "name of the EventBridge rule at the source that sends to the queue")
 	f.StringVar(&o.queueKey, "queue-key", "", "ARN of the KMS key that encrypts the queue, if it is a key of your own")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		cfg, err := config.Load(*path)
+		cfg, err := loadAs(*path, *role)
 		if err != nil {
 			return err
 		}
@@ -70,6 +71,9 @@ func (o *policyOptions) check(cfg *config.Config) error {
 			}
 			if r.IsECR() {
 				o.principal = "arn:" + partitionOf(*r) + ":iam::" + r.Account + ":role/ecr-mirror"
+				if cfg.Role != config.RoleAll {
+					o.principal += "-" + cfg.Role
+				}
 				break
 			}
 		}

@@ -57,7 +57,7 @@ var labels = map[string]string{
 	"ecr_mirror_upstream_calls_total/call": "resolve stat open",
 	"ecr_mirror_event_queue_errors_total/call": "receive delete hide",
 	"ecr_mirror_fills_total/result":            "complete corrupt damaged refused uncached interrupted failed",
-	"ecr_mirror_job_results_total/result":      "done found partial superseded gone unwanted echo " + failures,
+	"ecr_mirror_job_results_total/result":      "done found partial superseded gone unwanted echo handed_over " + failures,
 	"ecr_mirror_deletions_total/result":        "deleted not_ours still_there may_have_expired no_repository refused failed unsure",
 	"ecr_mirror_token_checks_total/result":     "remembered confirmed denied outage known",
 }

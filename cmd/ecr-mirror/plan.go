@@ -61,6 +61,9 @@ func plan(ctx context.Context, cfg *config.Config, base *aws.Config, force bool,
 	if !errors.Is(err, errNotServing) {
 		return errors.Join(err, w.flush())
 	}
+	if !cfg.Works() {
+		return errFront()
+	}
 	p, stop, err := newPlanner(ctx, cfg, base)
 	if err != nil {
 		return err

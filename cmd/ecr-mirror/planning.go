@@ -60,11 +60,20 @@ type planner struct {
 	settings []*settling
 	budgets  map[string]*replicate.Budget // by mirror; nil: none
 	converge bool                         // set settings, where the configuration says so
+	refusal  error                        // why nothing is compared here
+}
+
+// errFront is the refusal of a process that may write nowhere.
+func errFront() error {
+	return registry.Errorf(registry.Invalid, "a front compares and replicates nothing: ask a worker, or run this with a configuration of another role")
 }
 
 // plan calls line for every difference and every destination's sum, and returns the jobs that remove the differences. A sweep
 // whose source cannot be listed ends it.
 func (p *planner) plan(ctx context.Context, force bool, line func(planLine) error) (jobs []replicate.Job, bytes map[replicate.Key]int64, err error) {
+	if p.refusal != nil {
+		return nil, nil, p.refusal
+	}
 	bytes = make(map[replicate.Key]int64)
 	for _, sw := range p.sweeps {
 		s := *sw

@@ -14,7 +14,7 @@ import (
 // What the mirror calls. ListImageReferrers is authorized by ecr:BatchGetImage (Amazon ECR User Guide, "Actions"), and only mounts
 // need ecr:GetAuthorizationToken: for all else the mirror speaks to the control API.
 func readActions() iam.Strings {
-	return iam.Strings{"ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:ListImages"}
+	return iam.Strings{"ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"}
 }
 
 // compareActions are for sweeps, plan and sync.
@@ -57,6 +57,7 @@ type policyOptions struct{ principal, eventRule, queueKey string }
 // grants collects statements by where they belong, in the order of their need.
 type grants struct {
 	policyOptions
+	cfg *config.Config
 	all []grant
 }
 
@@ -86,7 +87,7 @@ func policies(cfg *config.Config, o policyOptions) ([]grant, error) {
 	if err := o.check(cfg); err != nil {
 		return nil, err
 	}
-	g := &grants{policyOptions: o}
+	g := &grants{policyOptions: o, cfg: cfg}
 	for i := range cfg.Mirrors {
 		m := &cfg.Mirrors[i]
 		if err := g.mirror(m); err != nil {
@@ -97,8 +98,11 @@ func policies(cfg *config.Config, o policyOptions) ([]grant, error) {
 }
 
 func (g *grants) mirror(m *config.Mirror) error {
+	if !g.cfg.Works() {
+		return g.front(m)
+	}
 	targets := m.Targets()
-	g.registry(m.Source, "Read", readActions(), "*")
+	g.registry(m.Source, "Read", g.readActions(), "*")
 	if len(targets) > 0 {
 		g.registry(m.Source, "Compare", compareActions(), "*")
 		g.registry(m.Source, "ListRepositories", iam.Strings{"ecr:DescribeRepositories"}, "*")
@@ -111,7 +115,7 @@ func (g *grants) mirror(m *config.Mirror) error {
 		g.registry(m.Source, "ReadLifecycle", iam.Strings{"ecr:GetLifecyclePolicy"}, "*")
 	}
 	for _, t := range targets {
-		g.registry(t.Registry, "Read", readActions(), "*")
+		g.registry(t.Registry, "Read", g.readActions(), "*")
 		g.registry(t.Registry, "Compare", compareActions(), "*")
 		g.registry(t.Registry, "ListRepositories", iam.Strings{"ecr:DescribeRepositories"}, "*")
 		names := t.Rules.Names()
@@ -137,6 +141,36 @@ func (g *grants) mirror(m *config.Mirror) error {
 		return nil
 	}
 	return g.queue(m)
+}
+
+// front allows to read, and to send what was missed to the queue.
+func (g *grants) front(m *config.Mirror) error {
+	g.registry(m.Source, "Read", g.readActions(), "*")
+	if m.Destination == nil {
+		return nil
+	}
+	g.registry(*m.Destination, "Read", g.readActions(), "*")
+	if !m.Replication.OnMiss {
+		return nil
+	}
+	arn, err := queueARN(m)
+	if err != nil {
+		return err
+	}
+	g.toQueue(arn, "sqs:SendMessage")
+	if g.queueKey != "" {
+		g.add("identity", g.principal, iam.Statement{Sid: "QueueKey", Action: iam.Strings{"kms:Decrypt", "kms:GenerateDataKey"}, Resource: iam.Strings{g.queueKey}})
+	}
+	return nil
+}
+
+// readActions are of a mirror that serves clients, or not. At a destination that it only writes to, a worker reads to see what is
+// there, and ecr:GetDownloadUrlForLayer is what a mount takes.
+func (g *grants) readActions() iam.Strings {
+	if g.cfg.Fronts() {
+		return append(readActions(), "ecr:ListImages")
+	}
+	return readActions()
 }
 
 // keys allows the encryption of repositories that are created. IAM knows no alias: one stands for all keys of its account and region.
@@ -191,33 +225,51 @@ func (g *grants) registry(r config.Registry, sid string, actions iam.Strings, na
 	}
 	g.add("identity", caller, iam.Statement{Sid: sid, Action: actions, Resource: resources})
 	if accountOf(caller) != r.Account {
-		g.add("registry", r.Host(), iam.Statement{Sid: "Mirror" + sid, Principal: &iam.Principal{AWS: iam.Strings{caller}}, Action: actions, Resource: resources})
+		g.add("registry", r.Host(), iam.Statement{Sid: g.title() + sid, Principal: &iam.Principal{AWS: iam.Strings{caller}}, Action: actions, Resource: resources})
 	}
 }
 
-// queue allows the mirror to work off its queue, and EventBridge to fill it.
-func (g *grants) queue(m *config.Mirror) error {
+// title starts the names of statements in policies that are of others, and that several roles have in common.
+func (g *grants) title() string {
+	return map[string]string{config.RoleAll: "Mirror", config.RoleFront: "Front", config.RoleWorker: "Worker"}[g.cfg.Role]
+}
+
+// queueARN returns the queue that m's events come by.
+func queueARN(m *config.Mirror) (string, error) {
 	u, err := url.Parse(m.Events.SQS)
 	path := strings.Split(strings.Trim(u.Path, "/"), "/")
 	if err != nil || len(path) != 2 {
-		return fmt.Errorf("events.sqs %s: want https://HOST/ACCOUNT/NAME", m.Events.SQS)
+		return "", fmt.Errorf("events.sqs %s: want https://HOST/ACCOUNT/NAME", m.Events.SQS)
 	}
 	region := m.Source.Region
 	if labels := strings.Split(u.Hostname(), "."); labels[0] == "sqs" && len(labels) > 2 {
 		region = labels[1]
 	}
-	partition := partitionOf(m.Source)
-	arn := "arn:" + partition + ":sqs:" + region + ":" + path[0] + ":" + path[1]
-	actions := iam.Strings{"sqs:DeleteMessage", "sqs:ReceiveMessage"}
+	return "arn:" + partitionOf(m.Source) + ":sqs:" + region + ":" + path[0] + ":" + path[1], nil
+}
+
+// toQueue allows actions on the queue, on both sides where it is another account's.
+func (g *grants) toQueue(arn string, actions ...string) {
+	g.add("identity", g.principal, iam.Statement{Sid: "Queue", Action: actions, Resource: iam.Strings{arn}})
+	if accountOf(g.principal) != accountOf(arn) {
+		g.add("queue", arn, iam.Statement{Sid: g.title(), Principal: &iam.Principal{AWS: iam.Strings{g.principal}}, Action: actions, Resource: iam.Strings{arn}})
+	}
+}
+
+// queue allows the mirror to work off its queue, and EventBridge to fill it.
+func (g *grants) queue(m *config.Mirror) error {
+	arn, err := queueARN(m)
+	if err != nil {
+		return err
+	}
+	actions := []string{"sqs:DeleteMessage", "sqs:ReceiveMessage"}
 	if m.Events.Shared {
 		actions = append(actions, "sqs:ChangeMessageVisibility")
 		slices.Sort(actions)
 	}
-	g.add("identity", g.principal, iam.Statement{Sid: "Queue", Action: actions, Resource: iam.Strings{arn}})
-	if accountOf(g.principal) != path[0] {
-		g.add("queue", arn, iam.Statement{Sid: "Mirror", Principal: &iam.Principal{AWS: iam.Strings{g.principal}}, Action: actions, Resource: iam.Strings{arn}})
-	}
-	rule := iam.Condition{"ArnEquals": {iam.SourceARN: {"arn:" + partition + ":events:" + region + ":" + m.Source.Account + ":rule/" + g.eventRule}}}
+	g.toQueue(arn, actions...)
+	region := strings.Split(arn, ":")[3]
+	rule := iam.Condition{"ArnEquals": {iam.SourceARN: {"arn:" + partitionOf(m.Source) + ":events:" + region + ":" + m.Source.Account + ":rule/" + g.eventRule}}}
 	bridge := &iam.Principal{Service: iam.Strings{"events.amazonaws.com"}}
 	g.add("queue", arn, iam.Statement{Sid: "Events", Principal: bridge, Action: iam.Strings{"sqs:SendMessage"}, Resource: iam.Strings{arn}, Condition: rule})
 	if g.queueKey != "" {

@@ -16,14 +16,25 @@ func (a *app) notReady() []string {
 
 // run serves until ctx ends, then stops front, workers and store in this order: what one stage still needs outlives it.
 func (a *app) run(ctx context.Context) error {
-	a.log.Info("serving", "registry", a.registryAddr.String(), "admin", a.adminAddr.String(), "version", buildVersion())
+	registry := "nobody"
+	if a.registryAddr != nil {
+		registry = a.registryAddr.String()
+	}
+	a.log.Info("serving", "registry", registry, "admin", a.adminAddr.String(), "version", buildVersion())
 	context.AfterFunc(ctx, func() { a.draining.Store(true) })
 	err := runStages(ctx,
-		[]part{a.front},
-		slices.Concat([]part{{"workers", a.workers.Run}}, a.events, a.sweeps, a.reaping()),
+		a.front,
+		slices.Concat([]part{a.working()}, a.events, a.sweeps, a.reaping()),
 		append(a.keeping(), a.admin),
 	)
 	return errors.Join(err, a.close())
+}
+
+func (a *app) working() part {
+	if !a.works {
+		return part{"handing over", a.handingOver}
+	}
+	return part{"workers", a.workers.Run}
 }
 
 func (a *app) reaping() (parts []part) {

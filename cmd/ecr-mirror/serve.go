@@ -14,12 +14,15 @@ func serveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the mirror",
-		Long:  "Serve runs the mirror until SIGTERM or SIGINT, then lets open pulls finish; a second signal ends it at once.",
-		Args:  cobra.NoArgs,
+		Long: `Serve runs the mirror until SIGTERM or SIGINT, then lets open pulls finish; a second signal ends it at once.
+
+With --role front it serves clients and writes to no destination: what it misses it hands to the workers, by the queue of
+events. With --role worker it does what comes by that queue, sweeps, and serves no clients.`,
+		Args: cobra.NoArgs,
 	}
-	path := configFlag(cmd)
+	path, role := configFlag(cmd), roleFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		cfg, err := config.Load(*path)
+		cfg, err := loadAs(*path, *role)
 		if err != nil {
 			return err
 		}
@@ -31,6 +34,23 @@ func serveCommand() *cobra.Command {
 		return a.run(cmd.Context())
 	}
 	return cmd
+}
+
+// roleFlag adds the flag that goes before the configuration's role.
+func roleFlag(cmd *cobra.Command) *string {
+	return cmd.Flags().String("role", "", "all, front or worker; default: what the configuration says, else all")
+}
+
+// loadAs reads the configuration at path for a process of a role; "": its own.
+func loadAs(path, role string) (*config.Config, error) {
+	cfg, err := config.Load(path)
+	if err == nil {
+		err = cfg.As(role)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return cfg, nil
 }
 
 // ballast is memory that is never touched, so it is address space and nothing else. The garbage collector lets the heap

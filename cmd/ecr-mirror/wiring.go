@@ -72,11 +72,14 @@ func (w *wiring) connect(ctx context.Context, cfg *config.Config, c *config.Mirr
 			o.Missed = w.missed
 		}
 	}
-	w.replicate(c, source)
 	o.Objects = w.store.Over(w.name, registry.Tiers(tiers...))
 	m := mirror.New(o)
 	w.metrics.MustRegister(m.Collectors()...)
 	w.serve(cfg, c, m)
+	if !cfg.Works() {
+		return w.handOver(ctx, c)
+	}
+	w.replicate(c, source)
 	return w.listenTo(ctx, m, c)
 }
 
@@ -98,10 +101,14 @@ func (w *wiring) replicate(c *config.Mirror, source registry.Reader) {
 	}
 }
 
-// missed writes the jobs down before the manifest is served: no later pull may report it again.
+// missed writes the jobs down before the manifest is served: no later pull may report it again. Of those that are handed over one is
+// enough: who takes it asks the rules for every destination.
 func (w *wiring) missed(m mirror.Miss) error {
 	var jobs []replicate.Job
 	for _, p := range w.places {
+		if len(jobs) > 0 && w.jobs.HandOver != nil {
+			break
+		}
 		if j, ok := replicate.FromMiss(w.name, p.name, m.Repo, m.Tag, m.Descriptor.Digest, time.Now()); ok && p.wants(&j) {
 			jobs = append(jobs, j)
 		}

@@ -46,7 +46,8 @@ func (r *reason) Error() string { return r.name + " event" }
 func (r *reason) Unwrap() error { return registry.Invalid }
 
 // Decode reads one message: an EventBridge event of ECR ("ECR Image Action", "ECR Referrer Action") or of CloudTrail
-// (PutImage, BatchDeleteImage), as it is or in an SNS envelope, or an envelope of Distribution's notifications. The sources of the formats:
+// (PutImage, BatchDeleteImage), as it is or in an SNS envelope, an envelope of Distribution's notifications, or what another mirror
+// missed (EncodeMiss). The sources of the formats:
 // Amazon EventBridge events reference, "Amazon ECR events"; Amazon ECR User Guide, "EventBridge"; Amazon SNS guide, "Parsing
 // message formats"; Distribution, package notifications. An error is ErrIgnored, ErrUnknown or ErrMalformed; without one
 // there is at least one change. Of several notifications in one envelope the changes of those that are
@@ -92,9 +93,13 @@ func decode(body []byte, envelope bool) ([]registry.Change, error) {
 		if e.Source == "aws.ecr" {
 			return e.image()
 		}
+	case missType:
+		if e.Source == missSource {
+			return e.miss()
+		}
 	case "AWS API Call via CloudTrail":
 		return e.cloudTrail()
-	case "ECR Image Scan", "ECR Scan Resource Change", "ECR Replication Action", "ECR Pull Through Cache Action", "ECR Artifact Action":
+	case "ECR Image Scan", "ECR Scan Resource Change", "ECR Replication Action", "ECR Pull Through Cache Action", "ECR Artifact Action", probeType:
 		return nil, fmt.Errorf("%s: %w", e.DetailType, ErrIgnored)
 	}
 	return nil, fmt.Errorf("source %.100q, detail-type %.100q: %w", e.Source, e.DetailType, ErrUnknown)

@@ -69,6 +69,13 @@ func TestDecodeSamples(t *testing.T) {
 
 		"pull-through-cache": {nil, events.ErrIgnored},
 
+		"miss":          {latest, nil},
+		"miss-untagged": {onThe("registry.example.com:5000", func(c *registry.Change) { c.Tag = "" }), nil},
+		"miss-version":  {nil, events.ErrUnknown},
+		"miss-more":     {nil, events.ErrMalformed},
+		"miss-forged":   {nil, events.ErrUnknown},
+		"probe":         {nil, events.ErrIgnored},
+
 		"notification":                {pushed, nil},
 		"notification-no-host":        {pushed, nil},
 		"notification-node":           {onThe("xtal.local:5000", func(c *registry.Change) { c.Tag = "" }), nil},

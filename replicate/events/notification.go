@@ -16,6 +16,9 @@ import (
 	"github.com/ecr-mirror/ecr-mirror/registry"
 )
 
+// maxHost is how long the name of a registry may be, in bytes.
+const maxHost = 255
+
 var domain = regexp.MustCompile(`^(?:` + reference.DomainRegexp.String() + `)$`)
 
 // notification is an event of Distribution (package notifications, Event): of docker-registry, Harbor's registry and others.
@@ -103,5 +106,5 @@ func (n *notification) host() (string, bool) {
 		host = n.Source.Addr
 	}
 	host = strings.ToLower(host)
-	return host, len(host) <= 255 && domain.MatchString(host)
+	return host, len(host) <= maxHost && domain.MatchString(host)
 }

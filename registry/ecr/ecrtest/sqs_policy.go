@@ -8,7 +8,7 @@ import (
 
 // allowed reports whether the caller may do an operation, by its own policies and the queue's. A batch is authorized as its
 // single operation is. A queue that is encrypted with a key of the customer's also takes the key's use: kms:Decrypt to
-// receive, and kms:GenerateDataKey to send (Amazon SQS Developer Guide, "Key management").
+// receive, and to send kms:GenerateDataKey with kms:Decrypt, which verifies the data key (Amazon SQS Developer Guide, "Key management").
 func (c *sqsCall) allowed(operation string) *sqsError {
 	action := "sqs:" + strings.TrimSuffix(operation, "Batch")
 	var policies []iam.Document
@@ -24,12 +24,13 @@ func (c *sqsCall) allowed(operation string) *sqsError {
 		return sqsErr("AccessDeniedException", "AccessDenied", "User: "+c.who.caller(c.id.Region)+" is not authorized to perform: "+
 			strings.ToLower(action)+" on resource: "+c.id.arn()+" "+v.Why)
 	}
-	use := map[string]string{"sqs:ReceiveMessage": "kms:Decrypt", "sqs:SendMessage": "kms:GenerateDataKey"}[action]
-	if key == "" || use == "" {
+	if key == "" {
 		return nil
 	}
-	if v := c.decide(c.who.request(c.id.Region, use, key, ""), c.who.Policies, nil); !v.Allowed { // the key's policy leaves it to IAM
-		return sqsErr("KmsAccessDenied", "KMS.AccessDeniedException", "User: "+c.who.caller(c.id.Region)+" is not authorized to perform: "+use+" on resource: "+key+" "+v.Why)
+	for _, use := range map[string][]string{"sqs:ReceiveMessage": {"kms:Decrypt"}, "sqs:SendMessage": {"kms:GenerateDataKey", "kms:Decrypt"}}[action] {
+		if v := c.decide(c.who.request(c.id.Region, use, key, ""), c.who.Policies, nil); !v.Allowed { // the key's policy leaves it to IAM
+			return sqsErr("KmsAccessDenied", "KMS.AccessDeniedException", "User: "+c.who.caller(c.id.Region)+" is not authorized to perform: "+use+" on resource: "+key+" "+v.Why)
+		}
 	}
 	return nil
 }
