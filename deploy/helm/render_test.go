@@ -50,12 +50,13 @@ func TestAccepted(t *testing.T) {
 			t.Parallel()
 			all := render(t, "--values", values)
 			dir := t.TempDir()
-			for file, text := range find(t, all, "ConfigMap/mirror-ecr-mirror").child("data") {
+			i := slices.IndexFunc(all, func(o object) bool { return o.text("kind") == "ConfigMap" })
+			for file, text := range all[i].child("data") {
 				if err := os.WriteFile(filepath.Join(dir, file), []byte(text.(string)), 0o600); err != nil {
 					t.Fatal(err)
 				}
 			}
-			run(t, nil, binary(t), "check", "--config", filepath.Join(dir, "config.yaml"))
+			run(t, []string{"QUEUE=q", "HOST_IP=192.0.2.1"}, binary(t), "check", "--config", filepath.Join(dir, "config.yaml"))
 			containers := 0
 			for _, o := range all {
 				for _, c := range o.template().list("spec", "containers") {
