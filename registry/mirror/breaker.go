@@ -32,6 +32,13 @@ func (b *breaker) allow(now time.Time) bool {
 	return true
 }
 
+// open reports whether calls are not made now.
+func (b *breaker) open(now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.fails >= breakerFails && now.Sub(b.failedAt) < breakerPause
+}
+
 func (b *breaker) done(now time.Time, failed bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -27,6 +27,8 @@ type Upstream struct {
 
 	mu         sync.Mutex
 	okAt, noAt time.Time // of the last call that was answered, and that was not
+	since      time.Time // of the first that was not, of those after the last that was; zero: none
+	silence    error     // the last
 }
 
 // NewUpstream returns r for Options.Source or Options.Destination and, as the same value, for the Tiers below
@@ -79,7 +81,7 @@ func (u *Upstream) note(ctx context.Context, call string, err error) {
 		return
 	}
 	u.count(call, err)
-	u.heard(!silence)
+	u.heard(err)
 }
 
 func (u *Upstream) count(call string, err error) {
@@ -102,13 +104,17 @@ func (c *counted) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (u *Upstream) heard(answered bool) {
+// heard notes how a call ended: only an error of class Unavailable is no answer.
+func (u *Upstream) heard(err error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if answered {
-		u.okAt = u.now()
-	} else {
-		u.noAt = u.now()
+	now := u.now()
+	if err == nil || registry.ClassOf(err) != registry.Unavailable {
+		u.okAt, u.since, u.silence = now, time.Time{}, nil
+		return
+	}
+	if u.noAt, u.silence = now, err; u.since.IsZero() {
+		u.since = now
 	}
 }
 
@@ -147,7 +153,7 @@ func answered(ctx context.Context, u *Upstream, timeout time.Duration, call func
 	if err != nil && ctx.Err() != nil && (registry.ClassOf(err) == registry.Internal || silent(err)) { // whatever the reader made of it
 		err = fmt.Errorf("no answer in %v: %w", timeout, context.DeadlineExceeded)
 	}
-	u.heard(err == nil || registry.ClassOf(err) != registry.Unavailable)
+	u.heard(err)
 	return d, err
 }
 
