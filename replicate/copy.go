@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -47,6 +48,9 @@ type Image struct {
 	Settled func(digest.Digest) bool
 	// Progress is called when bytes have been sent, and with 0 when a step ended; nil is fine. Safe for concurrent use.
 	Progress func(bytes int64)
+	// Planned is called when it turns out that so many bytes more have to be sent, or, negative, need not; nil is fine. Safe for
+	// concurrent use.
+	Planned func(bytes int64)
 }
 
 // Result is what a copy did.
@@ -123,6 +127,7 @@ type transfer struct {
 	im    Image
 	repo  string // as the destination names it
 	bytes atomic.Int64
+	sizes sync.Map // digest.Digest to int64: of blobs, as manifests say
 }
 
 func (c *Copier) transfer(im Image) *transfer {
@@ -137,6 +142,12 @@ func (t *transfer) progress(n int64) {
 	t.bytes.Add(n)
 	if t.im.Progress != nil {
 		t.im.Progress(n)
+	}
+}
+
+func (t *transfer) planned(n int64) {
+	if t.im.Planned != nil && n != 0 {
+		t.im.Planned(n)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 func (t *transfer) putBlob(ctx context.Context, o registry.Object) error {
 	if t.mount(ctx, o) {
+		t.planned(-t.size(o))
 		return nil
 	}
 	from := o

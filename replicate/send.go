@@ -67,6 +67,9 @@ func (t *transfer) sendMine(ctx context.Context, mine []registry.Object, put fun
 	if err != nil {
 		return err
 	}
+	for o := range lacks {
+		t.planned(t.size(o))
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(cmp.Or(t.c.Parallel, 3))
 	for _, o := range mine {
@@ -80,6 +83,13 @@ func (t *transfer) sendMine(ctx context.Context, mine []registry.Object, put fun
 		})
 	}
 	return g.Wait()
+}
+
+// size is that of a blob, as a manifest says; 0 of manifests.
+func (t *transfer) size(o registry.Object) int64 {
+	n, _ := t.sizes.Load(o.Digest)
+	size, _ := n.(int64)
+	return size
 }
 
 // missing returns what of objects the destination lacks, in their order, creating the repository if that is what it lacks.

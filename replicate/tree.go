@@ -67,6 +67,7 @@ func (t *transfer) visit(ctx context.Context, tr *tree, d digest.Digest, depth i
 		if bo := (registry.Object{Repo: t.repo, Kind: registry.Blob, Digest: b.Digest}); !tr.seen[bo] {
 			tr.seen[bo] = true
 			tr.blobs = append(tr.blobs, bo)
+			t.sizes.Store(b.Digest, b.Size)
 		}
 	}
 	chosen, partial := tr.platforms.Choose(links.Manifests)

@@ -47,6 +47,7 @@ type Workers struct {
 	copier  *Copier
 	metrics *metrics
 	speed   speed
+	active  active
 }
 
 // NewWorkers returns Workers that do nothing until Run.
@@ -120,6 +121,8 @@ func (w *Workers) attempt(ctx context.Context, j Job) (Result, error) {
 	}
 	ctx, alive, stop := watch(registry.WithLane(ctx, j.Lane), w.o.NoProgress)
 	defer stop()
+	doing := w.active.begin(j, w.o.Now())
+	defer w.active.end(j.Key)
 	sent := w.metrics.bytes.WithLabelValues(j.Mirror, j.Destination)
 	d.Name = j.Mirror + "/" + j.Destination
 	im := Image{Source: m.Source, Tags: m.Tags, Lister: m.Lister, Destination: d, Repo: j.Repo, Follow: j.Follow,
@@ -127,9 +130,11 @@ func (w *Workers) attempt(ctx context.Context, j Job) (Result, error) {
 			alive()
 			if n > 0 {
 				sent.Add(float64(n))
+				doing.sent.Add(n)
 				w.speed.sent(w.o.Now(), n)
 			}
 		},
+		Planned: func(n int64) { doing.total.Add(n) },
 		Settled: func(d digest.Digest) bool {
 			k := j.Key
 			k.Tag, k.Digest = "", d
