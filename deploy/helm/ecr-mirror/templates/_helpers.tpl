@@ -12,6 +12,15 @@
 {{- .Values.serviceAccount.name | default (include "ecr-mirror.fullname" .) -}}
 {{- end -}}
 
+{{- /* The account of those who write to destinations. */ -}}
+{{- define "ecr-mirror.writerAccount" -}}
+{{- if .Values.workers.replicas -}}
+{{- .Values.workers.serviceAccount.name | default (printf "%s-worker" (include "ecr-mirror.fullname" .)) -}}
+{{- else -}}
+{{- include "ecr-mirror.serviceAccount" . -}}
+{{- end -}}
+{{- end -}}
+
 {{- /* The labels that select: (list . component). */ -}}
 {{- define "ecr-mirror.selector" -}}
 {{- $ := index . 0 -}}

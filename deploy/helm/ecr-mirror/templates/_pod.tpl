@@ -1,9 +1,10 @@
-{{- /* What every pod of the mirror's has. */ -}}
+{{- /* What every pod of the mirror's has: (list . service-account). */ -}}
 {{- define "ecr-mirror.podBasics" -}}
-serviceAccountName: {{ include "ecr-mirror.serviceAccount" . }}
+{{- $ := index . 0 -}}
+serviceAccountName: {{ index . 1 }}
 automountServiceAccountToken: false
 enableServiceLinks: false
-{{- with .Values.imagePullSecrets }}
+{{- with $.Values.imagePullSecrets }}
 imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{- end }}
 securityContext:

@@ -8,6 +8,9 @@
 {{- if not (or $v.image.tag $v.image.digest) -}}
 {{- fail "image: give a tag or a digest" -}}
 {{- end -}}
+{{- if hasKey $c "role" -}}
+{{- fail "config.role: leave it out: workers.replicas says whose role is what" -}}
+{{- end -}}
 {{- if not $c.mirrors -}}
 {{- fail "config.mirrors: at least one is required" -}}
 {{- end -}}
@@ -25,12 +28,16 @@
 {{- fail (printf "config.%s: %s is reached from inside the pod alone; shape: deployment needs an address like 0.0.0.0" $key (get $c $key)) -}}
 {{- end -}}
 {{- end -}}
+{{- $writers := int ($v.workers.replicas | default $v.replicas) -}}
 {{- range $i, $m := $c.mirrors -}}
-{{- if and (gt (int $v.replicas) 1) (dig "events" "sqs" "" $m) (not (dig "events" "shared" false $m)) -}}
-{{- fail (printf "config.mirrors[%d].events: several replicas take from one queue: say shared: true, or replicas: 1" $i) -}}
+{{- if and $v.workers.replicas $m.destination (dig "replication" "onMiss" true $m) (not (dig "events" "sqs" "" $m)) -}}
+{{- fail (printf "config.mirrors[%d].events.sqs: by this queue the workers hear what the others miss: set it, or workers.replicas: 0" $i) -}}
 {{- end -}}
-{{- if and (gt (int $v.replicas) 1) (dig "replication" "sweep" "" $m) -}}
-{{- fail (printf "config.mirrors[%d].replication.sweep: every replica would compare: leave it out and set sweep.enabled, or replicas: 1" $i) -}}
+{{- if and (gt $writers 1) (dig "events" "sqs" "" $m) (not (dig "events" "shared" false $m)) -}}
+{{- fail (printf "config.mirrors[%d].events: several replicas take from one queue: say shared: true, or have one replica" $i) -}}
+{{- end -}}
+{{- if and (gt $writers 1) (dig "replication" "sweep" "" $m) -}}
+{{- fail (printf "config.mirrors[%d].replication.sweep: every replica would compare: leave it out and set sweep.enabled, or have one replica" $i) -}}
 {{- end -}}
 {{- end -}}
 {{- if and $v.nodes.enabled (not $v.nodes.mirror) -}}
@@ -50,6 +57,9 @@
 {{- end -}}
 {{- if and $v.cache.hostPath (not (dig "cache" "size" "" $c)) -}}
 {{- fail "config.cache.size: say how much of cache.hostPath's filesystem the mirror may take" -}}
+{{- end -}}
+{{- if $v.workers.replicas -}}
+{{- fail "workers.replicas: a mirror on every node replicates nothing; they are for shape: deployment" -}}
 {{- end -}}
 {{- if $v.sweep.enabled -}}
 {{- fail "sweep.enabled: a mirror on every node replicates nothing; it is for shape: deployment" -}}
