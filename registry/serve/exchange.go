@@ -29,9 +29,10 @@ type exchange struct {
 	repo   string
 
 	status int
-	bytes  int64 // of the body
-	err    error // why the answer is not what was asked for, or was cut
-	left   bool  // the client went away or did not read
+	headed time.Duration // from the request to the headers of what was asked for; 0: there were none
+	bytes  int64         // of the body
+	err    error         // why the answer is not what was asked for, or was cut
+	left   bool          // the client went away or did not read
 }
 
 func newExchange(h *Handler, w http.ResponseWriter, r *http.Request) *exchange {
@@ -90,7 +91,7 @@ func (x *exchange) begin(status int, contentType string, n int64) {
 	if age := x.trace.Stale(); age > 0 {
 		h.Set("X-Ecr-Mirror-Tag-Age", strconv.FormatInt(int64(age.Seconds()), 10))
 	}
-	x.status = status
+	x.status, x.headed = status, time.Since(x.begun)
 	x.w.WriteHeader(status)
 }
 
@@ -140,6 +141,9 @@ func (x *exchange) done() {
 	}
 	x.h.metrics.requests.WithLabelValues(mirror, x.req.Endpoint.String(), x.trace.Tier(), class).Inc()
 	x.h.metrics.bytes.WithLabelValues(mirror, x.trace.Tier()).Add(float64(x.bytes))
+	if x.headed > 0 {
+		x.h.metrics.first.WithLabelValues(x.req.Endpoint.String(), x.trace.Tier()).Observe(x.headed.Seconds())
+	}
 	if x.trace.Stale() > 0 {
 		x.h.metrics.stale.WithLabelValues(mirror).Inc()
 	}
