@@ -10,7 +10,7 @@ import (
 // real are the programs that commands may use as they are: what Debian has anyway, and what .ci/run installs. The others are
 // in testdata/bin: they stand for what cannot be here (a cluster, systemd), and check what they are asked; or wrap the real
 // one, as ecr-mirror's does to go on when serve serves. Any other command is not found, whatever this machine has.
-var real = strings.Fields(`awk base64 basename bash cat chmod chown cp curl cut date diff dirname echo env false find grep gunzip gzip head id
+var real = strings.Fields(`awk base64 basename bash cat chmod chown cp curl cut date df diff dirname du echo env false find grep gunzip gzip head id
 	install jq kill ln ls mkdir mktemp mv openssl printf rm sed seq sh sleep sort stat tail tar tee test touch tr true uname uniq wc xargs
 	buildah crane podman regctl skopeo`)
 

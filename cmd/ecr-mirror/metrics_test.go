@@ -248,7 +248,8 @@ func metricsDoc(t *testing.T, registry *prometheus.Registry, families []*dto.Met
 	b.WriteString(`# Metrics
 
 What the admin port answers at ` + "`/metrics`" + `, beside the Go and process metrics of Prometheus' client library. ` + "`go test ./cmd/ecr-mirror -run TestMetrics -update`" + `
-writes this page.
+writes this page. Alert rules and a Grafana dashboard that use them are in [deploy/monitoring](../deploy/monitoring); [runbook.md](runbook.md)
+says what to do about each alert.
 
 | metric | type | labels | meaning |
 |---|---|---|---|

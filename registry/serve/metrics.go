@@ -15,7 +15,7 @@ type metrics struct {
 }
 
 func newMetrics() metrics {
-	return metrics{
+	m := metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ecr_mirror_requests_total",
 			Help: "Requests by endpoint, tier that answered, and outcome (class): ok, client_left, or the class of the error. No mirror: none was found for the request."}, []string{"mirror", "endpoint", "tier", "class"}),
 		first: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "ecr_mirror_request_first_byte_seconds",
@@ -28,6 +28,10 @@ func newMetrics() metrics {
 		stale: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "ecr_mirror_stale_answers_total",
 			Help: "Requests whose tag was answered from memory because no registry could be asked."}, []string{"mirror"}),
 	}
+	for _, limit := range []string{"total", "client"} {
+		m.shed.WithLabelValues(limit)
+	}
+	return m
 }
 
 func (m metrics) refused(err error) {
