@@ -19,7 +19,7 @@ var floors = [][]string{
 	1: {"config", "cmd/ecr-mirror/clientconfig", "registry/wire", "registry/mem", "registry/mirror", "registry/registrytest", "storage", "replicate", "replicate/presence", "replicate/settings"},
 	2: {"registry/serve", "registry/remote", "registry/ecr", "replicate/events"},
 	3: {"registry/ecr/ecrtest", "cmd/ecr-mirror/admin"},
-	4: {"deploy/helm", "cmd/ecr-mirror", "cmd/ecr-mirror/e2e", "cmd/ecr-mirror/bench", "docs", "deploy/awstest"},
+	4: {"deploy/helm", "cmd/ecr-mirror", "cmd/ecr-mirror/e2e", "cmd/ecr-mirror/bench", "docs", "deploy/awstest", "deploy/monitoring"},
 }
 
 // testsOnly are imported by tests alone.
