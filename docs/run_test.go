@@ -159,14 +159,11 @@ func TestOptionsInText(t *testing.T) {
 		for _, flag := range optionRE.FindAllString(string(help), -1) {
 			options[flag] = true
 		}
-		_, list, _ := strings.Cut(string(help), "Available Commands:\n")
-		for line := range strings.Lines(list) {
-			name := strings.Fields(line)
-			if len(name) == 0 {
-				break
-			}
-			known[name[0]] = true
-			learn(append(command[:len(command):len(command)], name[0])...)
+		_, list, _ := strings.Cut(string(help), "Usage:\n")
+		list, _, _ = strings.Cut(list, "Flags:\n")
+		for _, name := range commandsRE.FindAllStringSubmatch(list, -1) {
+			known[name[1]] = true
+			learn(append(command[:len(command):len(command)], name[1])...)
 		}
 	}
 	learn()
@@ -190,6 +187,9 @@ func TestOptionsInText(t *testing.T) {
 		t.Errorf("the documents name %d options only", checked)
 	}
 }
+
+// commandsRE finds the commands that help lists, each with a sentence.
+var commandsRE = regexp.MustCompile(`(?m)^  ([a-z][a-z-]*) +[A-Z]`)
 
 var optionRE = regexp.MustCompile(`--[a-z][a-z-]*`)
 

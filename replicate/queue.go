@@ -42,13 +42,13 @@ type Queue struct {
 	wake     chan struct{} // closed and replaced when order changes
 }
 
-// OpenQueue opens the file at path, creating it (mode 0600) if it is absent. It fails when another process has it open and
-// when it holds a job that this program does not understand. The caller closes the queue.
+// OpenQueue opens the file at path, creating it (mode 0600) if it is absent. It fails with ErrLocked when another process has
+// it open, and when it holds a job that this program does not understand. The caller closes the queue.
 func OpenQueue(path string) (*Queue, error) {
 	_, statErr := os.Stat(path)
 	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Second, FreelistType: bolt.FreelistMapType})
 	if err != nil {
-		return nil, registry.Errorf(registry.Internal, "queue: open %s: %w", path, err)
+		return nil, notOpen(path, err)
 	}
 	q := &Queue{db: db, entries: make(map[Key]*entry), lent: make(map[Key]struct{}), wake: make(chan struct{})}
 	err = db.Update(q.load)

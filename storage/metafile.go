@@ -12,8 +12,10 @@ import (
 	berrors "go.etcd.io/bbolt/errors"
 )
 
+// ErrLocked means that another process uses the directory.
+var ErrLocked = errors.New("locked: another process uses this directory")
+
 var (
-	errLocked   = errors.New("locked: another process uses this directory")
 	errFormat   = errors.New("format of another version")
 	errBadIndex = errors.New("damaged: fsck --repair makes it anew")
 )
@@ -44,7 +46,7 @@ func openDB(path string, wait time.Duration, readOnly bool) (db *bbolt.DB, err e
 		}})
 	switch {
 	case errors.Is(err, berrors.ErrTimeout):
-		err = errLocked
+		err = ErrLocked
 	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrVersionMismatch), errors.Is(err, berrors.ErrChecksum):
 		err = fmt.Errorf("%w: %w", errBadIndex, err)
 	case err == nil && readOnly:

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -8,62 +9,131 @@ import (
 	"github.com/distribution/reference"
 	"github.com/spf13/cobra"
 
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/cli"
 	"github.com/ecr-mirror/ecr-mirror/config"
-	"github.com/ecr-mirror/ecr-mirror/registry"
 	"github.com/ecr-mirror/ecr-mirror/replicate/rules"
 )
 
 // configFlag adds the flag that names the configuration file.
 func configFlag(cmd *cobra.Command) *string {
-	return cmd.Flags().StringP("config", "c", "ecr-mirror.yaml", "configuration file")
+	path := cmd.Flags().StringP("config", "c", "ecr-mirror.yaml", "configuration `FILE`")
+	cli.CompleteFiles(cmd, "config", "yaml", "yml")
+	return path
 }
 
 func checkCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Check a configuration and say what it means",
-		Long: `Check reads the configuration and every file that it names, and reports all problems at once. No registry is asked.
-With --image it says where the rules of each mirror send that image, and under which name.`,
-		Args: cobra.NoArgs,
+		Long: `Check reads the configuration and every file that it names, and prints all problems at once, each with its line. No registry
+is asked. With --image it says where the rules of each mirror send that image, and under which name.` +
+			cli.ExitCodes(cli.Code{Code: cli.Found, Meaning: "the configuration has problems"}),
+		Example: `
+ecr-mirror check
+# What the rules make of an image
+ecr-mirror check --config eu.yaml --image team/app:v1
+ecr-mirror check --output json`,
 	}
-	path, role := configFlag(cmd), roleFlag(cmd)
-	image := cmd.Flags().String("image", "", "REPOSITORY[:TAG], as the source names it: say what the rules make of it")
+	path, role, out := configFlag(cmd), roleFlag(cmd), cli.OutputFlag(cmd)
+	image := cmd.Flags().String("image", "", "`REPOSITORY[:TAG]`, as the source names it: say what the rules make of it")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		repo, tag, err := parseImage(*image)
+		if err != nil {
+			return cli.Exit{Code: cli.Usage, Err: err}
+		}
 		cfg, err := loadAs(*path, *role)
+		if bad, ok := errors.AsType[*config.Error](err); ok {
+			a := checked{Problems: []problem{}, Mirrors: []checkedMirror{}}
+			for _, p := range bad.Problems {
+				a.Problems = append(a.Problems, problem(p))
+			}
+			return errors.Join(
+				out.Print(cmd.OutOrStdout(), a, func(w io.Writer) error { _, err := fmt.Fprintln(w, bad); return err }),
+				cli.Exitf(cli.Found, "%s: %d problems", bad.Name, len(bad.Problems)))
+		}
 		if err != nil {
 			return err
 		}
-		if *image != "" {
-			return explainImage(cmd.OutOrStdout(), cfg, *image)
-		}
-		return explain(cmd.OutOrStdout(), cfg)
+		a := newChecked(cfg, repo, tag)
+		return out.Print(cmd.OutOrStdout(), a, a.print)
 	}
 	return cmd
 }
 
-// explainImage says where the rules send an image.
-func explainImage(w io.Writer, cfg *config.Config, image string) error {
-	named, err := reference.Parse(image)
-	repo, ok := named.(reference.Named)
-	if _, digested := named.(reference.Digested); err != nil || !ok || digested {
-		return registry.Errorf(registry.Invalid, "%.300q: want REPOSITORY[:TAG]", image)
+// parseImage reads REPOSITORY[:TAG].
+func parseImage(image string) (repo, tag string, err error) {
+	if image == "" {
+		return "", "", nil
 	}
-	tag := ""
+	named, err := reference.Parse(image)
+	r, ok := named.(reference.Named)
+	if _, digested := named.(reference.Digested); err != nil || !ok || digested {
+		return "", "", fmt.Errorf("--image %.300q: want REPOSITORY[:TAG]", image)
+	}
 	if t, ok := named.(reference.Tagged); ok {
 		tag = t.Tag()
 	}
+	return r.Name(), tag, nil
+}
+
+// checked is the answer of check.
+type checked struct {
+	Problems []problem       `json:"problems"`         // of the configuration; with any, nothing else is said
+	Listen   string          `json:"listen,omitempty"` // of the registry
+	Admin    string          `json:"admin,omitempty"`
+	Cache    string          `json:"cache,omitempty"` // its directory
+	Mirrors  []checkedMirror `json:"mirrors"`
+
+	image bool // which the mirrors tell of
+}
+
+type problem struct {
+	Line int    `json:"line"`
+	Path string `json:"path"` // as in mirrors[0].source.registry; "" is the whole file
+	Text string `json:"text"`
+}
+
+type checkedMirror struct {
+	Names        []string             `json:"names"`
+	Source       string               `json:"source"`
+	Destinations []checkedDestination `json:"destinations"`      // its own first; none: it only caches
+	NotMine      []string             `json:"notMine,omitempty"` // destinations that the rules name, and that mirrors elsewhere bring to
+	Events       []string             `json:"events"`            // where pushes are heard of
+}
+
+type checkedDestination struct {
+	Registry string `json:"registry"`
+	Own      bool   `json:"own"`             // pulls are served from it
+	Image    string `json:"image,omitempty"` // what the rules make of --image there
+}
+
+// newChecked says what cfg means, and what its rules make of repo, unless that is "".
+func newChecked(cfg *config.Config, repo, tag string) checked {
+	a := checked{Problems: []problem{}, Listen: cfg.Listen, Admin: cfg.Admin, Cache: cfg.Cache.Path, image: repo != ""}
 	for i := range cfg.Mirrors {
 		m := &cfg.Mirrors[i]
-		if _, err := fmt.Fprintf(w, "mirror of %v\n", m.Names); err != nil {
-			return err
-		}
+		c := checkedMirror{Names: m.Names, Source: m.Source.Host(), Destinations: []checkedDestination{}, Events: []string{}}
 		for _, t := range m.Targets() {
-			if _, err := fmt.Fprintf(w, "  %s: %s\n", t.Registry.Host(), verdict(t.Rules, repo.Name(), tag)); err != nil {
-				return err
+			d := checkedDestination{Registry: t.Registry.Host(), Own: t.Own}
+			if repo != "" {
+				d.Image = verdict(t.Rules, repo, tag)
+			}
+			c.Destinations = append(c.Destinations, d)
+		}
+		if m.Replication.Destinations == "own" {
+			for _, d := range m.Others() {
+				c.NotMine = append(c.NotMine, fmt.Sprint(d))
 			}
 		}
+		if m.Events.SQS != "" {
+			c.Events = append(c.Events, m.Events.SQS)
+		}
+		if m.Events.Webhook != nil {
+			c.Events = append(c.Events, "webhook at "+m.Events.Webhook.Path)
+		}
+		a.Mirrors = append(a.Mirrors, c)
 	}
-	return nil
+	return a
 }
 
 func verdict(p *rules.Part, repo, tag string) string {
@@ -86,36 +156,41 @@ func verdict(p *rules.Part, repo, tag string) string {
 	return said
 }
 
-func explain(w io.Writer, cfg *config.Config) error {
-	_, err := fmt.Fprintf(w, "registry on %s, admin on %s, cache in %s\n", cfg.Listen, cfg.Admin, cfg.Cache.Path)
-	for i := range cfg.Mirrors {
-		m := &cfg.Mirrors[i]
-		destination, events := "nothing: cache only", []string{}
-		if m.Destination != nil {
-			destination = m.Destination.Host()
-		}
-		if m.Replication.Destinations == "own" {
-			for _, d := range m.Others() {
-				destination += fmt.Sprintf("\n  not mine:    %s", d)
-			}
-		}
-		for _, t := range m.Targets() {
-			if !t.Own {
-				destination += "\n  and:         " + t.Registry.Host()
-			}
-		}
-		if m.Events.SQS != "" {
-			events = append(events, m.Events.SQS)
-		}
-		if m.Events.Webhook != nil {
-			events = append(events, "webhook at "+m.Events.Webhook.Path)
-		}
-		if len(events) == 0 {
-			events = append(events, "none")
-		}
-		if err == nil {
-			_, err = fmt.Fprintf(w, "mirror of %v\n  source:      %s\n  destination: %s\n  events:      %s\n", m.Names, m.Source.Host(), destination, strings.Join(events, ", "))
-		}
+func (a checked) print(w io.Writer) error {
+	var text strings.Builder
+	if !a.image {
+		fmt.Fprintf(&text, "registry on %s, admin on %s, cache in %s\n", a.Listen, a.Admin, a.Cache)
 	}
+	for _, m := range a.Mirrors {
+		fmt.Fprintf(&text, "mirror of %v\n", m.Names)
+		if a.image {
+			for _, d := range m.Destinations {
+				fmt.Fprintf(&text, "  %s: %s\n", d.Registry, d.Image)
+			}
+			continue
+		}
+		fmt.Fprintf(&text, "  source:      %s\n", m.Source)
+		destination := "nothing: cache only"
+		for _, d := range m.Destinations {
+			if d.Own {
+				destination = d.Registry
+			}
+		}
+		fmt.Fprintf(&text, "  destination: %s\n", destination)
+		for _, d := range m.NotMine {
+			fmt.Fprintf(&text, "  not mine:    %s\n", d)
+		}
+		for _, d := range m.Destinations {
+			if !d.Own {
+				fmt.Fprintf(&text, "  and:         %s\n", d.Registry)
+			}
+		}
+		events := strings.Join(m.Events, ", ")
+		if events == "" {
+			events = "none"
+		}
+		fmt.Fprintf(&text, "  events:      %s\n", events)
+	}
+	_, err := io.WriteString(w, text.String())
 	return err
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/cli"
 	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/clientconfig"
 	"github.com/ecr-mirror/ecr-mirror/config"
 )
@@ -32,41 +33,63 @@ Clients:
 `
 	byName := make(map[string]clientconfig.Client)
 	for _, c := range clientconfig.Clients() {
-		clients = append(clients, c.Name)
+		clients = append(clients, cobra.CompletionWithDesc(c.Name, c.About))
 		byName[c.Name] = c
-		long += fmt.Sprintf("  %-12s %s\n", c.Name, c.About)
+		long += cli.Item(c.Name, 12, c.About)
 	}
 	cmd := &cobra.Command{
 		Use:       "client-config CLIENT",
-		Short:     "Print or install what makes a container client use the mirror",
-		Long:      strings.TrimSpace(long),
-		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
+		Short:     "Print or install what makes a client use the mirror",
+		Long:      long,
 		ValidArgs: clients,
+		Example: `
+# Of the mirror that a configuration describes
+ecr-mirror client-config containerd --config ecr-mirror.yaml
+# On a node that has no configuration of the mirror
+ecr-mirror client-config podman --mirror https://mirror.example:5000 --registry 111122223333.dkr.ecr.us-west-2.amazonaws.com
+# Write the files, and take them out again
+ecr-mirror client-config containerd --config ecr-mirror.yaml --install
+ecr-mirror client-config containerd --config ecr-mirror.yaml --remove
+# In a DaemonSet: as long as the mirror is on the node
+ecr-mirror client-config containerd --config ecr-mirror.yaml --install --hold`,
 	}
 	var o clientFlags
 	f := cmd.Flags()
-	f.StringVarP(&o.config, "config", "c", "", "configuration file of the mirror, from which --mirror and --registry are taken")
-	f.StringVar(&o.mirror, "mirror", "", "the mirror as clients reach it (default http://127.0.0.1:5000, or as --config says)")
-	f.StringArrayVar(&o.registries, "registry", nil, "host whose images the mirror serves; may be repeated")
-	f.StringVar(&o.ca, "ca", "", "file of the authority that signed the mirror's certificate, where the client runs")
-	f.BoolVar(&o.pullOnly, "pull-only", false, "leave tags to the registry itself: the mirror serves content alone")
-	f.BoolVar(&o.referrers, "referrers", false, "containerd 2.2 and later: ask the mirror for referrers too")
+	f.StringVarP(&o.config, "config", "c", "", "configuration `FILE` of the mirror, from which --mirror and --registry are taken")
+	cli.CompleteFiles(cmd, "config", "yaml", "yml")
+	f.StringVar(&o.mirror, "mirror", "", "`URL` of the mirror as clients reach it (default http://127.0.0.1:5000, or as --config says)")
+	f.StringArrayVar(&o.registries, "registry", nil, "`HOST` whose images the mirror serves; may be repeated (default: all names of --config)")
+	cli.Complete(cmd, "registry", completeNames)
+	f.StringVar(&o.ca, "ca", "", "`FILE` of the authority that signed the mirror's certificate, where the client runs")
+	f.BoolVar(&o.pullOnly, "pull-only", false, "leave tags to the registry itself: the mirror serves content alone (containerd)")
+	f.BoolVar(&o.referrers, "referrers", false, "ask the mirror for referrers too (containerd 2.2 and later)")
 	f.BoolVar(&o.install, "install", false, "write the files")
 	f.BoolVar(&o.hold, "hold", false, "with --install: keep them until SIGTERM (containerd, docker)")
 	f.BoolVar(&o.removal, "remove", false, "take the mirror out of the files")
-	f.StringVar(&o.root, "root", "/", "directory that stands for / with --install and --remove")
+	f.StringVar(&o.root, "root", "/", "`DIRECTORY` that stands for / with --install and --remove")
+	cli.CompleteDirs(cmd, "root")
 	cmd.MarkFlagsMutuallyExclusive("install", "remove")
+	out := cli.OutputFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		m, err := o.told()
 		if err != nil {
 			return err
 		}
 		if o.hold && !o.install {
-			return errors.New("--hold: belongs to --install")
+			return cli.Exitf(cli.Usage, "--hold: belongs to --install")
 		}
-		return o.tell(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), byName[args[0]], m)
+		t := teller{cmd.OutOrStdout(), cmd.ErrOrStderr(), out}
+		return t.tell(cmd.Context(), o, byName[args[0]], m)
 	}
 	return cmd
+}
+
+// clientAnswer is the answer of client-config.
+type clientAnswer struct {
+	Client  string                 `json:"client"`
+	Files   []clientconfig.Content `json:"files,omitempty"`   // what is to be in them
+	Changes []clientconfig.Change  `json:"changes,omitempty"` // what --install and --remove did
+	Notes   []string               `json:"notes"`             // where the client does not do what one would expect
 }
 
 // told is what clients are to be told of the mirror.
@@ -105,37 +128,39 @@ func reachedAt(cfg *config.Config) (string, error) {
 	return scheme + net.JoinHostPort(host, port), nil
 }
 
-func (o clientFlags) tell(ctx context.Context, out, warn io.Writer, c clientconfig.Client, m clientconfig.Mirror) error {
-	var changes []clientconfig.Change
+// teller prints what clients are to be told, or what was done to tell them.
+type teller struct {
+	out, warn io.Writer
+	output    *cli.Output
+}
+
+// tell prints or installs. What was done before an error came is printed too.
+func (t teller) tell(ctx context.Context, o clientFlags, c clientconfig.Client, m clientconfig.Mirror) (err error) {
+	a := clientAnswer{Client: c.Name, Notes: []string{}}
 	var held *clientconfig.Holding
-	var err error
 	switch {
 	case o.hold:
-		held, changes, err = c.Hold(o.root, m)
+		held, a.Changes, err = c.Hold(o.root, m)
 	case o.install:
-		changes, err = c.Install(o.root, m)
+		a.Changes, err = c.Install(o.root, m)
 	case o.removal:
-		changes, err = c.Uninstall(o.root, m)
+		a.Changes, err = c.Uninstall(o.root, m)
 	default:
-		err = c.Print(out, m)
+		a.Files, err = c.Contents(m)
 	}
-	printChanges(out, changes)
-	if err != nil || o.removal {
+	if err == nil && !o.removal {
+		a.Notes = o.warnings(c, m)
+	}
+	if err = errors.Join(err, t.print(a)); err != nil || held == nil {
 		return err
 	}
-	for _, w := range o.warnings(c, m) {
-		fmt.Fprintln(warn, "note:", w)
-	}
-	if held == nil {
-		return nil
-	}
 	<-ctx.Done()
-	changes, kept, err := held.Release()
-	printChanges(out, changes)
-	if kept {
-		fmt.Fprintln(out, "kept: another process holds them")
+	a = clientAnswer{Client: c.Name, Notes: []string{}}
+	var kept bool
+	if a.Changes, kept, err = held.Release(); kept {
+		a.Notes = append(a.Notes, "kept: another process holds them")
 	}
-	return err
+	return errors.Join(err, t.print(a))
 }
 
 // warnings are of the client in general, and after an installation of this one.
@@ -151,8 +176,22 @@ func (o clientFlags) warnings(c clientconfig.Client, m clientconfig.Mirror) []st
 	return append(found, warnings...)
 }
 
-func printChanges(out io.Writer, changes []clientconfig.Change) {
-	for _, ch := range changes {
-		fmt.Fprintf(out, "%s: %s\n", ch.Path, ch.What)
-	}
+func (t teller) print(a clientAnswer) error {
+	return t.output.Print(t.out, a, func(w io.Writer) error {
+		var text strings.Builder
+		for _, f := range a.Files {
+			if f.Path != "" {
+				fmt.Fprintf(&text, "# %s\n", f.Path)
+			}
+			text.WriteString(f.Text)
+		}
+		for _, ch := range a.Changes {
+			fmt.Fprintf(&text, "%s: %s\n", ch.Path, ch.What)
+		}
+		_, err := io.WriteString(w, text.String())
+		for _, n := range a.Notes {
+			fmt.Fprintln(t.warn, "note:", n)
+		}
+		return err
+	})
 }

@@ -1,25 +1,39 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
-	"os"
-	"strings"
 	"text/tabwriter"
 	"time"
-	"unicode"
 
 	"github.com/spf13/cobra"
 
 	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/admin"
-	"github.com/ecr-mirror/ecr-mirror/config"
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/cli"
 )
+
+// letterFlags are those of the commands below dead-letters.
+type letterFlags struct {
+	adminFlags
+	output *cli.Output
+}
+
+func addLetterFlags(cmd *cobra.Command) letterFlags {
+	return letterFlags{addAdminFlags(cmd), cli.OutputFlag(cmd)}
+}
+
+// client asks a mirror that runs: nobody else can answer.
+func (f letterFlags) client() (*adminClient, error) {
+	c, _, err := f.load(nil)
+	if err == nil {
+		c.only = true
+	}
+	return c, err
+}
 
 func deadLettersCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -29,52 +43,80 @@ func deadLettersCommand() *cobra.Command {
 another image), and events that could not become jobs. These commands ask the running mirror on this host, on its admin
 port; it answers nobody else.`,
 	}
-	c := &adminClient{}
-	f := cmd.PersistentFlags()
-	f.StringVarP(&c.config, "config", "c", "ecr-mirror.yaml", "configuration file, which says where the admin port is")
-	f.StringVar(&c.addr, "admin", "", "admin address as host:port, instead of the configuration's")
-	f.StringVarP(&c.output, "output", "o", "table", "table, or json: one object to a line")
-	cmd.PersistentPreRunE = func(*cobra.Command, []string) error {
-		if c.output != "table" && c.output != "json" {
-			return fmt.Errorf("output %q: want table or json", c.output)
-		}
-		return nil
+	list := &cobra.Command{
+		Use:   "list",
+		Short: "List all dead letters",
+		Long:  "List prints all dead letters, without the messages of events.",
+		Example: `
+ecr-mirror dead-letters list
+# Of a mirror whose admin port is elsewhere on this host
+ecr-mirror dead-letters list --admin 127.0.0.1:5001 --output json`,
 	}
-	list := &cobra.Command{Use: "list", Short: "List all dead letters", Args: cobra.NoArgs}
+	listed := addLetterFlags(list)
 	list.RunE = func(cmd *cobra.Command, _ []string) error {
+		c, err := listed.client()
+		if err != nil {
+			return err
+		}
 		body, err := c.do(cmd.Context(), http.MethodGet, "/dead-letters")
 		if err != nil {
 			return err
 		}
 		defer body.Close()
-		return c.table(cmd.OutOrStdout(), body)
+		return writeLetters(cmd.OutOrStdout(), body, listed.output.JSON())
 	}
-	show := &cobra.Command{Use: "show ID", Short: "Show a dead letter with its message", Args: cobra.ExactArgs(1)}
+	show := &cobra.Command{
+		Use:               "show ID",
+		Short:             "Show a dead letter with its message",
+		Long:              "Show prints one dead letter; of an event also its message, as far as it was kept.",
+		Example:           "ecr-mirror dead-letters show 0123456789abcdef",
+		ValidArgsFunction: completeLetters,
+	}
+	shown := addLetterFlags(show)
 	show.RunE = func(cmd *cobra.Command, args []string) error {
+		c, err := shown.client()
+		if err != nil {
+			return err
+		}
 		body, err := c.do(cmd.Context(), http.MethodGet, "/dead-letters/"+url.PathEscape(args[0]))
 		if err != nil {
 			return err
 		}
 		defer body.Close()
-		return c.show(cmd.OutOrStdout(), body)
+		return writeLetter(cmd.OutOrStdout(), body, shown.output.JSON())
 	}
-	cmd.AddCommand(list, show,
-		c.each("retry", "Try jobs again now, and read events again", http.MethodPost, "/retry"),
-		c.each("drop", "Drop dead letters for good", http.MethodDelete, ""))
+	retry := eachLetter("retry", http.MethodPost, "/retry")
+	retry.Short = "Try jobs again now, and read events again"
+	retry.Long = `Retry has jobs tried again at once, and events read again. An event that still cannot become a job stays; that is a failure.`
+	retry.Example = `
+ecr-mirror dead-letters retry 0123456789abcdef
+# After the reason has passed
+ecr-mirror dead-letters retry --all`
+	drop := eachLetter("drop", http.MethodDelete, "")
+	drop.Short = "Drop dead letters for good"
+	drop.Long = `Drop forgets dead letters. A sweep or sync that still finds the image missing makes a new job of it.`
+	drop.Example = `
+ecr-mirror dead-letters drop 0123456789abcdef
+ecr-mirror dead-letters drop --all --output json`
+	cmd.AddCommand(list, show, retry, drop)
 	return cmd
 }
 
-// each is a command that does something to dead letters one by one; those that fail do not keep it from the others.
-func (c *adminClient) each(name, short, method, path string) *cobra.Command {
-	var all bool
-	cmd := &cobra.Command{Use: name + " ID...", Short: short}
-	cmd.Flags().BoolVar(&all, "all", false, name+" all there are now")
+// eachLetter is a command that does something to dead letters one by one; those that fail do not keep it from the others.
+func eachLetter(name, method, path string) *cobra.Command {
+	cmd := &cobra.Command{Use: name + " [ID]...", ValidArgsFunction: completeLetters}
+	flags := addLetterFlags(cmd)
+	all := cmd.Flags().Bool("all", false, name+" all there are now")
 	cmd.RunE = func(cmd *cobra.Command, ids []string) error {
-		if all == (len(ids) > 0) {
-			return errors.New("name dead letters by their IDs, or give --all")
+		if *all == (len(ids) > 0) {
+			return cli.Exitf(cli.Usage, "name dead letters by their IDs, or give --all")
+		}
+		c, err := flags.client()
+		if err != nil {
+			return err
 		}
 		ctx := cmd.Context()
-		if all {
+		if *all {
 			body, err := c.do(ctx, http.MethodGet, "/dead-letters")
 			if err != nil {
 				return err
@@ -85,19 +127,26 @@ func (c *adminClient) each(name, short, method, path string) *cobra.Command {
 				return err
 			}
 		}
+		progress := cli.NewProgress(cmd.ErrOrStderr())
+		defer progress.End()
 		var errs []error
-		for _, id := range ids {
+		for i, id := range ids {
+			if len(ids) > 1 {
+				progress.Show(cli.Step{Done: int64(i), Total: int64(len(ids)), Unit: "dead letters"})
+			}
 			body, err := c.do(ctx, method, "/dead-letters/"+url.PathEscape(id)+path)
 			if err != nil {
 				errs = append(errs, fmt.Errorf("%s %s: %w", name, id, err))
 				continue
 			}
-			err = letters(body, func(l admin.DeadLetter, line []byte) error {
-				if c.output == "json" {
-					_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s\n", line)
-					return err
-				}
-				_, err := fmt.Fprintln(cmd.OutOrStdout(), name, l.ID, what(l))
+			err = letters(body, func(l admin.DeadLetter, line []byte) (err error) {
+				progress.Aside(func() {
+					if flags.output.JSON() {
+						_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s\n", line)
+						return
+					}
+					_, err = fmt.Fprintln(cmd.OutOrStdout(), name, l.ID, what(l))
+				})
 				return err
 			})
 			if errs = append(errs, err); errors.Join(body.Close(), err) != nil {
@@ -107,50 +156,6 @@ func (c *adminClient) each(name, short, method, path string) *cobra.Command {
 		return errors.Join(errs...)
 	}
 	return cmd
-}
-
-// adminClient asks a running mirror on this host.
-type adminClient struct{ config, addr, output string }
-
-// do returns the answer's body, which the caller closes.
-func (c *adminClient) do(ctx context.Context, method, path string) (io.ReadCloser, error) {
-	addr := c.addr
-	if addr == "" {
-		cfg, err := config.Load(c.config)
-		if err != nil {
-			return nil, err
-		}
-		addr = cfg.Admin
-	}
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return nil, fmt.Errorf("admin address: %w", err)
-	}
-	if ip := net.ParseIP(host); host == "" || ip.IsUnspecified() { // it listens everywhere, so here, too
-		host = "127.0.0.1"
-	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+net.JoinHostPort(host, port)+path, nil)
-	if err != nil {
-		return nil, fmt.Errorf("admin address: %w", err)
-	}
-	if err := logIn(req, os.Getenv); err != nil {
-		return nil, err
-	}
-	// It is this host: a proxy that the environment names has no part in it.
-	res, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true, ResponseHeaderTimeout: time.Minute}}).Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("ask the mirror (does it run here?): %w", err)
-	}
-	if res.StatusCode == http.StatusOK {
-		return res.Body, nil
-	}
-	defer res.Body.Close()
-	text, _ := io.ReadAll(io.LimitReader(res.Body, 4<<10)) // what there is of it will do
-	var problem struct{ Error string }
-	if json.Unmarshal(text, &problem) != nil || problem.Error == "" {
-		problem.Error = res.Status + ": " + strings.TrimSpace(string(text))
-	}
-	return nil, errors.New(printable(problem.Error, ""))
 }
 
 // letters reads one JSON object after another.
@@ -173,8 +178,8 @@ func letters(r io.Reader, each func(l admin.DeadLetter, line []byte) error) erro
 	}
 }
 
-func (c *adminClient) table(out io.Writer, body io.Reader) error {
-	if c.output == "json" {
+func writeLetters(out io.Writer, body io.Reader, asJSON bool) error {
+	if asJSON {
 		_, err := io.Copy(out, body)
 		return err
 	}
@@ -184,7 +189,7 @@ func (c *adminClient) table(out io.Writer, body io.Reader) error {
 		if n++; n == 1 {
 			fmt.Fprintln(w, "ID\tKIND\tMIRROR\tWHAT\tTIMES\tSINCE\tREASON")
 		}
-		_, err := fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%.160s\n", l.ID, l.Kind, l.Mirror, what(l), l.Times, l.First.Local().Format(time.DateTime), printable(l.Reason, ""))
+		_, err := fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%.160s\n", l.ID, l.Kind, l.Mirror, what(l), l.Times, l.First.Local().Format(time.DateTime), cli.Printable(l.Reason, ""))
 		return err
 	})
 	if n == 0 && err == nil {
@@ -193,17 +198,17 @@ func (c *adminClient) table(out io.Writer, body io.Reader) error {
 	return errors.Join(err, w.Flush())
 }
 
-func (c *adminClient) show(out io.Writer, body io.Reader) error {
+func writeLetter(out io.Writer, body io.Reader, asJSON bool) error {
 	return letters(body, func(l admin.DeadLetter, line []byte) error {
-		if c.output == "json" {
+		if asJSON {
 			_, err := fmt.Fprintf(out, "%s\n", line)
 			return err
 		}
 		w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 		fmt.Fprintf(w, "id\t%s\nkind\t%s\nmirror\t%s\nwhat\t%s\nreason\t%s\ntimes\t%d\nsince\t%s\n", l.ID, l.Kind, l.Mirror, what(l),
-			printable(l.Reason, ""), l.Times, l.First.Local().Format(time.DateTime))
+			cli.Printable(l.Reason, ""), l.Times, l.First.Local().Format(time.DateTime))
 		if l.Kind == "event" {
-			message := printable(l.Body, "\n\t")
+			message := cli.Printable(l.Body, "\n\t")
 			if l.Raw != nil {
 				message = fmt.Sprintf("%q", l.Raw)
 			}
@@ -223,14 +228,4 @@ func what(l admin.DeadLetter) string {
 		ref = l.Repository + "@" + l.Digest
 	}
 	return ref + " (" + l.State + ")"
-}
-
-// printable makes text from elsewhere harmless on a terminal: no control characters but those of keep.
-func printable(s, keep string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) || strings.ContainsRune(keep, r) {
-			return r
-		}
-		return '\uFFFD'
-	}, s)
 }

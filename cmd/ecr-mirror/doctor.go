@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/cli"
 	"github.com/ecr-mirror/ecr-mirror/config"
 	"github.com/ecr-mirror/ecr-mirror/registry"
 	"github.com/ecr-mirror/ecr-mirror/registry/ecr"
@@ -35,6 +36,7 @@ type doctor struct {
 	repo    string
 	base    *aws.Config // nil: the SDK's default chain
 
+	progress *cli.Progress // nil: none
 	findings []finding
 	seen     map[string]bool // registries that were asked about
 }
@@ -60,7 +62,12 @@ func (d *doctor) note(f finding, err error) {
 	if registry.ClassOf(err) != registry.Denied {
 		f.Needed = nil
 	}
+	d.add(f)
+}
+
+func (d *doctor) add(f finding) {
 	d.findings = append(d.findings, f)
+	d.progress.Show(cli.Step{Text: fmt.Sprintf("%d questions asked, the last: %s %s %s", len(d.findings), f.Where, f.Check, f.What)})
 }
 
 func (d *doctor) examine(ctx context.Context) {
@@ -113,7 +120,7 @@ func (d *doctor) registry(ctx context.Context, m *config.Mirror, c config.Regist
 		if rate == 0 {
 			rate = ecr.DefaultRate("PutImage")
 		}
-		d.findings = append(d.findings, finding{Check: "quota", Where: c.Host(), What: "PutImage", Result: resultOK,
+		d.add(finding{Check: "quota", Where: c.Host(), What: "PutImage", Result: resultOK,
 			Detail: fmt.Sprintf("at most %g a second from here; ECR's default for the account and region is 10, for all who push", rate)})
 	}
 }

@@ -6,43 +6,56 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/cli"
 )
 
 func doctorCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Find out what a configuration lacks: credentials, permissions, reachability, clock, events",
+		Short: "Find out what a configuration lacks",
 		Long: `Doctor asks every registry and queue of a configuration, as the mirror would, by calls that change nothing: who the mirror is,
 what it may do and what it may not, with the statement that is missing and where it belongs, whether layers can be fetched,
-whether the clock is right, and whether events can arrive. Of a front (--role front), which may not list repositories, it wants
-one by --repository; whether the front may send what it misses it finds out by a message that workers ignore. It ends with exit
-code 1 if anything is wrong.`,
-		Args: cobra.NoArgs,
+whether the clock is right, and whether events can arrive. Each question may take 30 seconds.
+
+Of a front (--role front), which may not list repositories, it wants one by --repository; whether the front may send what it
+misses it finds out by a message that workers ignore.` +
+			cli.ExitCodes(cli.Code{Code: cli.Found, Meaning: "something is wrong"}),
+		Example: `
+ecr-mirror doctor
+# About a repository of your choice, with the missing statements for machines
+ecr-mirror doctor --repository team/app --output json`,
 	}
-	path, role := configFlag(cmd), roleFlag(cmd)
-	out := outputFlag(cmd)
+	path, role, out := configFlag(cmd), roleFlag(cmd), cli.OutputFlag(cmd)
 	var o policyOptions
-	f := cmd.Flags()
-	f.StringVar(&o.eventRule, "event-rule", "ecr-mirror", "name of the EventBridge rule at the source that sends to the queue")
-	repo := f.String("repository", "", "repository to ask about; default: in each registry the first that the rules want")
+	eventRuleFlag(cmd.Flags(), &o)
+	repo := cmd.Flags().String("repository", "", "ask about this `REPOSITORY` (default: in each registry the first that the rules want)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, err := loadAs(*path, *role)
 		if err != nil {
 			return err
 		}
-		d := &doctor{cfg: cfg, options: o, repo: *repo}
+		d := &doctor{cfg: cfg, options: o, repo: *repo, progress: cli.NewProgress(cmd.ErrOrStderr())}
+		defer d.progress.End()
 		d.examine(cmd.Context())
-		if out.json() {
-			err = writeJSON(cmd.OutOrStdout(), d.findings)
-		} else {
-			err = printFindings(cmd.OutOrStdout(), d.findings)
+		d.progress.End()
+		if err := cmd.Context().Err(); err != nil {
+			return err
 		}
-		if n := d.failed(); err == nil && n > 0 {
-			return fmt.Errorf("doctor: %d of %d checks failed", n, len(d.findings))
+		answer := diagnosis{Failed: d.failed(), Findings: d.findings}
+		err = out.Print(cmd.OutOrStdout(), answer, func(w io.Writer) error { return printFindings(w, d.findings) })
+		if err == nil && answer.Failed > 0 {
+			return cli.Exitf(cli.Found, "%d of %d checks failed", answer.Failed, len(d.findings))
 		}
 		return err
 	}
 	return cmd
+}
+
+// diagnosis is the answer of doctor.
+type diagnosis struct {
+	Failed   int       `json:"failed"` // of the findings
+	Findings []finding `json:"findings"`
 }
 
 // finding is the outcome of one check.
@@ -65,9 +78,9 @@ const (
 func printFindings(w io.Writer, all []finding) error {
 	var rows [][]string
 	for _, f := range all {
-		rows = append(rows, []string{f.Result, f.Check, f.Where, oneLine(f.What), oneLine(f.Detail)})
+		rows = append(rows, []string{f.Result, f.Check, f.Where, cli.Line(f.What), cli.Line(f.Detail)})
 	}
-	if err := table(w, []string{"RESULT", "CHECK", "WHERE", "WHAT", "DETAIL"}, rows); err != nil {
+	if err := cli.Table(w, []string{"RESULT", "CHECK", "WHERE", "WHAT", "DETAIL"}, rows); err != nil {
 		return err
 	}
 	needed := map[string]bool{}

@@ -129,11 +129,6 @@ func TestDoctor(t *testing.T) {
 		if !strings.Contains(got, "needed: identity policy of arn:aws:iam::"+demoSourceAccount+":role/ecr-mirror") || !strings.Contains(got, `"Action": "ecr:BatchGetImage"`) {
 			t.Errorf("%s", got)
 		}
-		var out bytes.Buffer
-		must(t, writeJSON(&out, d.findings))
-		if !strings.Contains(out.String(), `"result": "failed"`) || !strings.Contains(out.String(), `"needed": {`) {
-			t.Errorf("%s", out.String())
-		}
 		// The queue's policy is missing too, which the administrator may see.
 		d = &doctor{cfg: d.cfg, options: d.options, base: &aws.Config{Region: demoSourceRegion, Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 			return r.emu.Credentials(demoSourceAccount), nil

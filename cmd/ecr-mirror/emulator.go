@@ -17,27 +17,34 @@ import (
 func emulatorCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "emulator",
-		Short: "Run an emulated Amazon ECR: several accounts and regions, layers, events, queues",
+		Short: "Run an emulated Amazon ECR",
 		Long: `Emulator runs ECR's control API (SigV4 verified), the registries themselves (docker login, push, pull), the layer host
 with its presigned URLs, ECR's own replication, EventBridge rules, and an SQS for push events, all on loopback. IAM is enforced: one
 account's administrator may act in another only as the policies there say. Once it is ready it prints one line of JSON: where
-everything is, and the credentials of each account.`,
-		Args: cobra.NoArgs,
+everything is, and the credentials of each account. SIGTERM or SIGINT ends it. docs/emulator.md says what it does as ECR
+does, and how we know.`,
+		Example: `
+# One registry of one account, on any free port
+ecr-mirror emulator --registry 111122223333/us-west-2
+# Two regions, and a queue that gets the events of the first
+ecr-mirror emulator --registry 111122223333/us-west-2 --registry 111122223333/eu-central-1 --queue 111122223333/us-west-2/pushes
+# What stays after a restart, with ECR's throttling
+ecr-mirror emulator --dir state --quotas --registry 111122223333/us-west-2`,
 	}
 	o := emulatorOptions{strict: true, layerName: "localhost"} // clients that follow a redirect to another name leave their credentials
 	var anybody, quotas bool
 	f := cmd.Flags()
-	f.StringVar(&o.listen, "listen", "127.0.0.1:0", "address of the control API and of SQS")
-	f.StringVar(&o.dir, "dir", "", "directory that keeps the state; empty: memory")
-	f.StringArrayVar(&o.registries, "registry", nil, "ACCOUNT/REGION[=ADDRESS]: a registry with a listener of its own; may be repeated")
-	f.StringArrayVar(&o.queues, "queue", nil, "ACCOUNT/REGION/NAME: a queue that gets that registry's events; may be repeated")
-	f.StringArrayVar(&o.roles, "role", nil, "ACCOUNT/NAME=FILE: a role that may do what the identity policy in FILE says; may be repeated")
+	f.StringVar(&o.listen, "listen", "127.0.0.1:0", "`HOST:PORT` of the control API and of SQS")
+	f.StringVar(&o.dir, "dir", "", "`DIRECTORY` that keeps the state (default: memory)")
+	f.StringArrayVar(&o.registries, "registry", nil, "`ACCOUNT/REGION[=HOST:PORT]`: a registry with a listener of its own; may be repeated")
+	f.StringArrayVar(&o.queues, "queue", nil, "`ACCOUNT/REGION/NAME`: a queue that gets that registry's events; may be repeated")
+	f.StringArrayVar(&o.roles, "role", nil, "`ACCOUNT/NAME=FILE`: a role that may do what the identity policy in FILE says; may be repeated")
 	f.BoolVar(&anybody, "cross-account", false, "let every account's administrator act in every account, as with policies in place")
 	f.BoolVar(&quotas, "quotas", false, "throttle each account and region at ECR's default quotas")
-	f.DurationVar(&o.replicationDelay, "replication-delay", time.Second, "from a push to ECR's own replication of it")
-	f.Float64Var(&o.events.Loss, "event-loss", 0, "the share of events that is lost, 0 to 1")
-	f.Float64Var(&o.events.Duplicates, "event-duplicates", 0, "the share of events that is delivered twice, 0 to 1")
-	f.DurationVar(&o.events.Delay, "event-delay", 0, "the longest delay of an event; each has its own, so that they overtake each other")
+	f.DurationVar(&o.replicationDelay, "replication-delay", time.Second, "`DURATION` from a push to ECR's own replication of it, as 1s")
+	f.Float64Var(&o.events.Loss, "event-loss", 0, "the `SHARE` of events that is lost, 0 to 1")
+	f.Float64Var(&o.events.Duplicates, "event-duplicates", 0, "the `SHARE` of events that is delivered twice, 0 to 1")
+	f.DurationVar(&o.events.Delay, "event-delay", 0, "the longest `DURATION` of an event's delay, as 5s; each has its own, so that they overtake each other")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		o.strict = !anybody
 		if quotas {

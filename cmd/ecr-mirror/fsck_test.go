@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/cli"
 	"github.com/ecr-mirror/ecr-mirror/config"
 	"github.com/ecr-mirror/ecr-mirror/registry/registrytest"
 	"github.com/ecr-mirror/ecr-mirror/storage"
@@ -21,10 +22,7 @@ func fsckOf(t *testing.T, args ...string) (code int, out string) {
 	cmd.SetArgs(append([]string{"fsck"}, args...))
 	cmd.SetOut(&stdout)
 	cmd.SetErr(&stderr)
-	if err := cmd.ExecuteContext(t.Context()); err != nil {
-		t.Log(err)
-		code = exitCode(err)
-	}
+	code = cli.Run(t.Context(), cmd)
 	t.Logf("fsck %q: exit %d\n%s%s", args, code, &stdout, &stderr)
 	return code, stdout.String()
 }
@@ -40,8 +38,8 @@ func TestFsck(t *testing.T) {
 	cfg, err := config.Load(file)
 	must(t, err)
 	dir := cfg.Cache.Path
-	if code, _ := fsckOf(t, "--path", dir); code != exitUnchecked {
-		t.Errorf("exit %d for a cache in use, want %d", code, exitUnchecked)
+	if code, _ := fsckOf(t, "--path", dir); code != cli.Failed {
+		t.Errorf("exit %d for a cache in use, want %d", code, cli.Failed)
 	}
 	copied := filepath.Join(t.TempDir(), "cache") // as a mirror leaves it that was killed
 	r.eventually("three objects in the cache", func() bool {
@@ -60,13 +58,13 @@ func TestFsck(t *testing.T) {
 	must(t, err)
 	content[7]++
 	must(t, os.WriteFile(path, content, 0o600))
-	if code, out := fsckOf(t, "--path", copied); code != exitProblems || !strings.Contains(out, "corrupt: blobs/sha256/") {
+	if code, out := fsckOf(t, "--path", copied); code != cli.Found || !strings.Contains(out, "corrupt: blobs/sha256/") {
 		t.Errorf("rotten: exit %d, %s", code, out)
 	}
 	code, out := fsckOf(t, "--path", copied, "--output", "json")
 	var answer fsckAnswer
 	must(t, json.Unmarshal([]byte(out), &answer))
-	if code != exitProblems || len(answer.Found) != 1 || answer.Found[0].Digest != layer || answer.Problems != 1 || answer.Objects != 2 {
+	if code != cli.Found || len(answer.Found) != 1 || answer.Found[0].Digest != layer || answer.Problems != 1 || answer.Objects != 2 {
 		t.Errorf("rotten: exit %d, %+v", code, answer)
 	}
 	if code, out := fsckOf(t, "--path", copied, "--repair"); code != 0 || !strings.Contains(out, "repaired: corrupt: ") {
@@ -78,28 +76,17 @@ func TestFsck(t *testing.T) {
 }
 
 func TestFsckCannotCheck(t *testing.T) {
-	for _, args := range [][]string{
-		{"--path", filepath.Join(t.TempDir(), "absent")},
-		{"--config", filepath.Join(t.TempDir(), "absent.yaml")},
-		{"--path", t.TempDir(), "--rate", "fast"},
-		{"--no-such-flag"},
-		{"an argument"},
+	for _, tc := range []struct {
+		want int
+		args []string
+	}{
+		{cli.Failed, []string{"--path", filepath.Join(t.TempDir(), "absent")}},
+		{cli.Failed, []string{"--config", filepath.Join(t.TempDir(), "absent.yaml")}},
+		{cli.Usage, []string{"--path", t.TempDir(), "--rate", "fast"}},
+		{cli.Usage, []string{"--path", t.TempDir(), "--config", "absent.yaml"}},
 	} {
-		if code, _ := fsckOf(t, args...); code != exitUnchecked {
-			t.Errorf("%q: exit %d, want %d", args, code, exitUnchecked)
+		if code, _ := fsckOf(t, tc.args...); code != tc.want {
+			t.Errorf("%q: exit %d, want %d", tc.args, code, tc.want)
 		}
-	}
-}
-
-func TestReadProgress(t *testing.T) {
-	var out bytes.Buffer
-	p := newReadProgress(&out)
-	p.show(1, 2<<20) // too early for a line
-	p.every = 0
-	p.show(1<<20, 2<<20)
-	p.clear()
-	p.end()
-	if got := out.String(); got != "read 1.0MiB of 2.0MiB\n" {
-		t.Errorf("progress: %q", got)
 	}
 }

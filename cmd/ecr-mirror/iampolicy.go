@@ -7,7 +7,9 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/cli"
 	"github.com/ecr-mirror/ecr-mirror/config"
 )
 
@@ -21,15 +23,19 @@ and the statements of KMS keys. No registry is asked. With --role front or worke
 policies of registries, queues and keys are then of both, statement by statement.
 
 Note that ecr:ReplicateImage, which ECR's own replication needs in a registry policy, allows nothing here: the mirror pushes.`,
-		Args: cobra.NoArgs,
+		Example: `
+ecr-mirror iam-policy
+# For a role of another name
+ecr-mirror iam-policy --principal arn:aws:iam::444455556666:role/mirror
+# For a script that attaches them
+ecr-mirror iam-policy --output json`,
 	}
-	path, role := configFlag(cmd), roleFlag(cmd)
-	out := outputFlag(cmd)
+	path, role, out := configFlag(cmd), roleFlag(cmd), cli.OutputFlag(cmd)
 	var o policyOptions
 	f := cmd.Flags()
-	f.StringVar(&o.principal, "principal", "", "ARN of the mirror's own role; default: role/ecr-mirror (with --role, -front or -worker at its end) in the first mirror's destination account")
-	f.StringVar(&o.eventRule, "event-rule", "ecr-mirror", "name of the EventBridge rule at the source that sends to the queue")
-	f.StringVar(&o.queueKey, "queue-key", "", "ARN of the KMS key that encrypts the queue, if it is a key of your own")
+	f.StringVar(&o.principal, "principal", "", "`ARN` of the mirror's own role (default: role/ecr-mirror, with --role ecr-mirror-front or -worker, in the first mirror's destination account)")
+	eventRuleFlag(f, &o)
+	f.StringVar(&o.queueKey, "queue-key", "", "`ARN` of the KMS key that encrypts the queue, if it is a key of your own")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, err := loadAs(*path, *role)
 		if err != nil {
@@ -39,12 +45,18 @@ Note that ecr:ReplicateImage, which ECR's own replication needs in a registry po
 		if err != nil {
 			return err
 		}
-		if out.json() {
-			return writeJSON(cmd.OutOrStdout(), grants)
-		}
-		return printGrants(cmd.OutOrStdout(), grants)
+		return out.Print(cmd.OutOrStdout(), grantsAnswer{grants}, func(w io.Writer) error { return printGrants(w, grants) })
 	}
 	return cmd
+}
+
+// grantsAnswer is the answer of iam-policy.
+type grantsAnswer struct {
+	Policies []grant `json:"policies"`
+}
+
+func eventRuleFlag(f *pflag.FlagSet, o *policyOptions) {
+	f.StringVar(&o.eventRule, "event-rule", "ecr-mirror", "`NAME` of the EventBridge rule at the source that sends to the queue")
 }
 
 func printGrants(w io.Writer, grants []grant) error {
@@ -79,10 +91,10 @@ func (o *policyOptions) check(cfg *config.Config) error {
 		}
 	}
 	if o.principal != "" && !roleARN.MatchString(o.principal) {
-		return fmt.Errorf("principal %q: want the ARN of a role or user", o.principal)
+		return cli.Exitf(cli.Usage, "--principal %q: want the ARN of a role or user", o.principal)
 	}
 	if o.queueKey != "" && !strings.HasPrefix(o.queueKey, "arn:") {
-		return fmt.Errorf("queue key %q: want an ARN", o.queueKey)
+		return cli.Exitf(cli.Usage, "--queue-key %q: want an ARN", o.queueKey)
 	}
 	return nil
 }

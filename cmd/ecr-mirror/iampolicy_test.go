@@ -256,8 +256,9 @@ mirrors:
 	}
 	got, err = run("--output", "json", "--principal", "arn:aws-cn:iam::444455556666:role/mirror")
 	must(t, err)
-	var grants []grant
-	must(t, json.Unmarshal([]byte(got), &grants))
+	var answer grantsAnswer
+	must(t, json.Unmarshal([]byte(got), &answer))
+	grants := answer.Policies
 	kinds := map[string]int{}
 	for _, g := range grants {
 		kinds[g.Kind]++

@@ -1,6 +1,6 @@
 // Command ecr-mirror is a pull-through mirror for Amazon ECR and any OCI registry: one binary for the mirror itself, for
 // checking its configuration, and for an emulated ECR to try it on. This package holds flags, wiring and signals; it is the
-// only one that knows all the others.
+// only one that knows all the others. docs/commands.md is made from its commands.
 //
 // # Limitations
 //
@@ -9,43 +9,34 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/cli"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	// A second signal ends the process at once.
 	context.AfterFunc(ctx, stop)
-	if err := command().ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "ecr-mirror:", err)
-		os.Exit(exitCode(err))
-	}
-}
-
-// exitCode is 1 unless the command has a code of its own for how it failed.
-func exitCode(err error) int {
-	var own exitError
-	if errors.As(err, &own) {
-		return own.code
-	}
-	return 1
+	os.Exit(cli.Run(ctx, command()))
 }
 
 func command() *cobra.Command {
 	root := &cobra.Command{
-		Use:           "ecr-mirror",
-		Short:         "A pull-through mirror for Amazon ECR and any OCI registry",
-		SilenceErrors: true, // main prints the error, once
-		SilenceUsage:  true,
+		Use:   "ecr-mirror",
+		Short: "A pull-through mirror for Amazon ECR and any OCI registry",
+		Long: `Ecr-mirror is a pull-through mirror for Amazon ECR and any OCI registry: pulls are answered from the local disk, else from
+the destination, else from the source, and what was missing at the destination is written there.`,
 	}
-	root.AddCommand(serveCommand(), demoCommand(), emulatorCommand(), checkCommand(), planCommand(), syncCommand(), statusCommand(), readyCommand(), deadLettersCommand(), fsckCommand(), clientConfigCommand(),
-		iamPolicyCommand(), doctorCommand(), versionCommand())
+	cli.Assemble(root, []cli.Group{
+		{Title: "Run", Commands: []*cobra.Command{serveCommand(), demoCommand(), emulatorCommand()}},
+		{Title: "Replicate", Commands: []*cobra.Command{planCommand(), syncCommand(), statusCommand(), readyCommand(), deadLettersCommand()}},
+		{Title: "Operate", Commands: []*cobra.Command{doctorCommand(), fsckCommand(), versionCommand()}},
+		{Title: "Set up", Commands: []*cobra.Command{checkCommand(), iamPolicyCommand(), clientConfigCommand()}},
+	}, cli.ExitCodesTopic(), outputTopic(), environmentTopic())
 	return root
 }

@@ -8,6 +8,7 @@ import (
 	ecrtypes "github.com/aws/aws-sdk-go-v2/service/ecr/types"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/cli"
 	"github.com/ecr-mirror/ecr-mirror/registry/registrytest"
 )
 
@@ -55,7 +56,7 @@ func TestBesideNativeReplication(t *testing.T) {
 			t.Errorf("status of what ECR left out: %+v", e)
 		}
 	}
-	if _, err := a.wait(t.Context(), "team/before:v1", 0); err == nil || exitCode(err) != exitNotYet {
+	if _, err := a.wait(t.Context(), "team/before:v1", 0); err == nil || cli.CodeOf(err) != cli.NotYet {
 		t.Errorf("ready of what ECR left out: %v", err)
 	}
 	found, end := r.planned(r.config(true), false)
@@ -68,7 +69,7 @@ func TestBesideNativeReplication(t *testing.T) {
 	if e := r.ask(a, "team/app:v1"); e.State != "behind" || e.Digest != before.Desc.Digest {
 		t.Errorf("status of a tag that moved on: %+v", e)
 	}
-	if _, err := a.wait(t.Context(), "team/app:v1", 0); err == nil || exitCode(err) != exitNotYet {
+	if _, err := a.wait(t.Context(), "team/app:v1", 0); err == nil || cli.CodeOf(err) != cli.NotYet {
 		t.Errorf("ready of a tag that moved on: %v", err)
 	}
 	if n := r.writes(account, to); n > 0 {

@@ -11,20 +11,21 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/spf13/cobra"
 
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/cli"
 	"github.com/ecr-mirror/ecr-mirror/config"
 	"github.com/ecr-mirror/ecr-mirror/registry/ecr"
 )
 
-const whoDoesIt = `
-While a mirror runs with this configuration on this host, it does the work, asked through its admin listener: it holds the
-queue, and the quotas are shared with its own jobs. Else this command does it by itself, in the configured cache directory.
-A CronJob or another host needs no disk in common with the mirrors: it compares registries. Its cache directory should be
-kept from run to run, though: what has expired at a destination is known from the queue that is in it.`
+// whoDoesIt is for the help of plan and sync.
+const whoDoesIt = `While a mirror runs with this configuration on this host, it does the work, asked through its admin port: it holds the
+queue, and the quotas are shared with its own jobs. --admin names another mirror of this host. Else this command does it
+by itself, in the configured cache directory. A CronJob or another host needs no disk in common with the mirrors: it
+compares registries. Its cache directory should be kept from run to run, though: what has expired at a destination is
+known from the queue that is in it.`
 
 func planCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -38,16 +39,36 @@ source: when the mirror will delete it at the destination, or what speaks agains
 With replication.settings it also prints how the settings of repositories that both have differ: "set" is what sync sets, in mode
 converge ("differs" in mode show); "fixed" cannot be changed once a repository exists; "keep" is the destination's own; "refused"
 says why it is not taken over. For repositories that the destination lacks only what is refused is printed.
-` + whoDoesIt,
-		Args: cobra.NoArgs,
+` + whoDoesIt + cli.ExitCodes(
+			cli.Code{Code: cli.OK, Meaning: "everything was compared"},
+			cli.Code{Code: cli.Found, Meaning: "some repositories could not be compared, or, with --exit-code, sync has something to do"}),
+		Example: `
+# What is missing or differs
+ecr-mirror plan
+# With what the destination's own lifecycle removed, for machines
+ecr-mirror plan --force --output json
+# An alarm of a CronJob: exit code 3 if anything is missing
+ecr-mirror plan --exit-code`,
 	}
-	path, out, force := configFlag(cmd), outputFlag(cmd), forceFlag(cmd)
+	admin, out, force := addAdminFlags(cmd), cli.OutputFlag(cmd), forceFlag(cmd)
+	differ := cmd.Flags().Bool("exit-code", false, "end with exit code 3 if sync has something to do")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		cfg, err := config.Load(*path)
+		client, cfg, err := admin.load(cmd.ErrOrStderr())
 		if err != nil {
 			return err
 		}
-		return plan(cmd.Context(), cfg, nil, *force, newPlanWriter(cmd.OutOrStdout(), out.json()))
+		w := newPlanWriter(cmd.OutOrStdout(), cmd.ErrOrStderr(), out.JSON())
+		defer w.progress.End()
+		jobs, err := plan(cmd.Context(), client, cfg, nil, *force, w)
+		switch {
+		case err != nil:
+			return err
+		case w.uncompared > 0:
+			return cli.Exitf(cli.Found, "%d repositories were not compared", w.uncompared)
+		case *differ && jobs > 0:
+			return cli.Exitf(cli.Found, "%d jobs are left for sync", jobs)
+		}
+		return nil
 	}
 	return cmd
 }
@@ -56,23 +77,25 @@ func forceFlag(cmd *cobra.Command) *bool {
 	return cmd.Flags().Bool("force", false, "bring back what the destination's own lifecycle removed")
 }
 
-func plan(ctx context.Context, cfg *config.Config, base *aws.Config, force bool, w *planWriter) error {
-	_, err := (&adminClient{addr: cfg.Admin}).lines(ctx, http.MethodGet, "/plan", force, w.line)
+// plan has a plan made and written, and returns how many jobs it has.
+func plan(ctx context.Context, admin *adminClient, cfg *config.Config, base *aws.Config, force bool, w *planWriter) (int, error) {
+	w.progress.Show(w.comparing())
+	end, err := admin.lines(ctx, http.MethodGet, "/plan", force, w.line)
 	if !errors.Is(err, errNotServing) {
-		return errors.Join(err, w.flush())
+		return end.Jobs, errors.Join(err, w.flush())
 	}
 	if !cfg.Works() {
-		return errFront()
+		return 0, errFront()
 	}
 	p, stop, err := newPlanner(ctx, cfg, base)
 	if err != nil {
-		return err
+		return 0, inUse(cfg, err)
 	}
 	jobs, _, err := p.plan(ctx, force, w.line)
 	if err == nil {
 		err = w.line(planLine{End: &planEnd{Jobs: len(jobs)}})
 	}
-	return errors.Join(err, w.flush(), stop())
+	return len(jobs), errors.Join(err, w.flush(), stop())
 }
 
 // newPlanner returns a planner without a mirror, with a copy of the queue that the last one left.
@@ -95,9 +118,6 @@ func newPlanner(ctx context.Context, cfg *config.Config, base *aws.Config) (_ *p
 // lines does a request that is answered with a plan, and returns its last line, whose error is the error.
 func (c *adminClient) lines(ctx context.Context, method, path string, force bool, line func(planLine) error) (planEnd, error) {
 	body, err := c.do(ctx, method, path+"?force="+strconv.FormatBool(force))
-	if errors.Is(err, syscall.ECONNREFUSED) {
-		return planEnd{}, fmt.Errorf("%w: %w", errNotServing, err)
-	}
 	if err != nil {
 		return planEnd{}, err
 	}
@@ -111,7 +131,7 @@ func (c *adminClient) lines(ctx context.Context, method, path string, force bool
 			return planEnd{}, err
 		}
 		if l.End != nil && l.End.Error != "" {
-			return *l.End, errors.New(printable(l.End.Error, ""))
+			return *l.End, errors.New(cli.Printable(l.End.Error, ""))
 		}
 		if l.End != nil {
 			return *l.End, nil
@@ -121,25 +141,44 @@ func (c *adminClient) lines(ctx context.Context, method, path string, force bool
 
 // planWriter prints a plan.
 type planWriter struct {
-	w    io.Writer
-	json *json.Encoder // nil: a table
-	rows [][]string
-	sets [][]string // of settings
-	sums []string
+	w        io.Writer
+	progress *cli.Progress
+	json     *json.Encoder // nil: a table
+	rows     [][]string
+	sets     [][]string // of settings
+	sums     []string
+
+	differences, destinations int
+	uncompared                int // repositories, or their settings
 }
 
-func newPlanWriter(w io.Writer, asJSON bool) *planWriter {
-	p := &planWriter{w: w}
+// newPlanWriter returns one that prints to w, and shows on progress how far the plan is. The caller ends its progress.
+func newPlanWriter(w, progress io.Writer, asJSON bool) *planWriter {
+	p := &planWriter{w: w, progress: cli.NewProgress(progress)}
 	if asJSON {
 		p.json = json.NewEncoder(w)
 	}
 	return p
 }
 
-func (p *planWriter) line(l planLine) error {
+// comparing is how far the plan is.
+func (p *planWriter) comparing() cli.Step {
+	return cli.Step{Text: fmt.Sprintf("comparing: %d destinations done, %d differences", p.destinations, p.differences)}
+}
+
+func (p *planWriter) line(l planLine) (err error) {
+	switch {
+	case l.Destination != nil:
+		p.destinations++
+		p.uncompared += len(l.Destination.Problems) + len(l.Destination.SettingsProblems)
+	case l.End == nil:
+		p.differences++
+	}
+	p.progress.Show(p.comparing())
 	switch {
 	case p.json != nil:
-		return p.json.Encode(l)
+		p.progress.Aside(func() { err = p.json.Encode(l) })
+		return err
 	case l.Difference != nil:
 		d := l.Difference
 		name, bytes := d.Repository, "-"
@@ -147,13 +186,13 @@ func (p *planWriter) line(l planLine) error {
 			name += ":" + d.Tag
 		}
 		if d.Bytes > 0 {
-			bytes = size(d.Bytes)
+			bytes = cli.Size(d.Bytes)
 		}
-		when := shortTime(d.PushedAt)
+		when := cli.Time(d.PushedAt)
 		if !d.DueAt.IsZero() {
-			when = "due " + shortTime(d.DueAt)
+			when = "due " + cli.Time(d.DueAt)
 		}
-		p.rows = append(p.rows, []string{d.Mirror, d.Destination, d.Action, name, shortDigest(d.Digest), shortDigest(d.Have), when, bytes})
+		p.rows = append(p.rows, []string{d.Mirror, d.Destination, d.Action, name, cli.Digest(d.Digest), cli.Digest(d.Have), when, bytes})
 	case l.Setting != nil:
 		d := l.Setting
 		p.sets = append(p.sets, []string{d.Mirror, d.Destination, d.Action, d.Repository, d.Setting, cell(d.Want), cell(d.Have), cell(d.Error)})
@@ -169,11 +208,16 @@ func (p *planWriter) flush() error {
 		return nil
 	}
 	var err error
+	p.progress.Aside(func() { err = p.print() })
+	return err
+}
+
+func (p *planWriter) print() (err error) {
 	if len(p.rows) > 0 {
-		err = table(p.w, []string{"MIRROR", "DESTINATION", "ACTION", "IMAGE", "DIGEST", "THERE", "PUSHED", "BYTES"}, p.rows)
+		err = cli.Table(p.w, []string{"MIRROR", "DESTINATION", "ACTION", "IMAGE", "DIGEST", "THERE", "PUSHED", "BYTES"}, p.rows)
 	}
 	if len(p.sets) > 0 && err == nil {
-		err = table(p.w, []string{"MIRROR", "DESTINATION", "ACTION", "REPOSITORY", "SETTING", "WANT", "THERE", "WHY"}, p.sets)
+		err = cli.Table(p.w, []string{"MIRROR", "DESTINATION", "ACTION", "REPOSITORY", "SETTING", "WANT", "THERE", "WHY"}, p.sets)
 	}
 	for _, s := range p.sums {
 		if err == nil {
@@ -194,13 +238,13 @@ func (s *planSummary) String() string {
 	}
 	text := fmt.Sprintf("%s to %s: %d images compared: %s; %d jobs", s.Mirror, s.Destination, s.Images, strings.Join(parts, ", "), s.Jobs)
 	if s.Bytes > 0 {
-		text += ", " + size(s.Bytes)
+		text += ", " + cli.Size(s.Bytes)
 	}
 	for _, repo := range slices.Sorted(maps.Keys(s.Problems)) {
-		text += fmt.Sprintf("\n  %s: not compared: %s", repo, oneLine(s.Problems[repo]))
+		text += fmt.Sprintf("\n  %s: not compared: %s", repo, cli.Line(s.Problems[repo]))
 	}
 	for _, repo := range slices.Sorted(maps.Keys(s.SettingsProblems)) {
-		text += fmt.Sprintf("\n  %s: settings: %s", repo, oneLine(s.SettingsProblems[repo]))
+		text += fmt.Sprintf("\n  %s: settings: %s", repo, cli.Line(s.SettingsProblems[repo]))
 	}
 	return text
 }

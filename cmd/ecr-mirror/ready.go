@@ -10,22 +10,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/ecr-mirror/ecr-mirror/config"
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/cli"
 	"github.com/ecr-mirror/ecr-mirror/replicate"
 	"github.com/ecr-mirror/ecr-mirror/replicate/presence"
 )
-
-// Exit codes of ready; every other failure is 1.
-const (
-	exitNotYet = 2
-	exitNever  = 3
-)
-
-// exitError has main end with a code of its own.
-type exitError struct {
-	code int
-	error
-}
 
 func readyCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -35,39 +23,50 @@ func readyCommand() *cobra.Command {
 referrers: a deployment waits for it instead of guessing how long replication takes. Where rules choose platforms it is
 enough that those are there: the state is then partial, for only the mirror serves the index.
 
-Exit codes: 0 every destination can serve it; 1 the question could not be asked; 2 not within the timeout; 3 it will not
-come by itself, because no rule wants it there, or because the destination's tag is immutable and names another image.`,
-		Args: cobra.ExactArgs(1),
+` + whoAnswers + cli.ExitCodes(
+			cli.Code{Code: cli.OK, Meaning: "every destination can serve it"},
+			cli.Code{Code: cli.NotYet, Meaning: "not within --timeout, or a registry could not be asked at the end"},
+			cli.Code{Code: cli.Never, Meaning: "no rule wants it there, or the destination's tag is immutable and names another image"}),
+		Example: `
+# A deployment that waits for its image
+ecr-mirror ready team/app:v1 --timeout 5m && kubectl rollout restart deployment/app
+# Ask once
+ecr-mirror ready team/app:v1 --timeout 0s --output json
+# Of one of several mirrors, by its source's or destination's name
+ecr-mirror ready 111122223333.dkr.ecr.us-west-2.amazonaws.com/team/app:v1`,
+		ValidArgsFunction: completeImages,
 	}
-	path, out := configFlag(cmd), outputFlag(cmd)
-	timeout := cmd.Flags().Duration("timeout", 10*time.Minute, "how long to wait; 0s: ask once")
+	admin, out := addAdminFlags(cmd), cli.OutputFlag(cmd)
+	timeout := cmd.Flags().Duration("timeout", 10*time.Minute, "how long to wait, as a `DURATION` like 90s or 10m; 0s asks once")
 	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
-		cfg, err := config.Load(*path)
+		if *timeout < 0 {
+			return cli.Exitf(cli.Usage, "--timeout %v: want 0s or more", *timeout)
+		}
+		client, cfg, err := admin.load(cmd.ErrOrStderr())
 		if err != nil {
 			return err
 		}
-		a := newAsker(cfg, nil)
+		a := newAsker(client, cfg, nil)
 		defer func() {
 			if closed := a.close(); closed != nil {
 				err = errors.Join(err, closed)
 			}
 		}()
+		a.progress = cli.NewProgress(cmd.ErrOrStderr())
+		defer a.progress.End()
 		answer, err := a.wait(cmd.Context(), args[0], *timeout)
 		if answer.Images == nil {
 			return err
 		}
-		write := func(w io.Writer) error { return writeEntries(w, answer) }
-		if out.json() {
-			write = func(w io.Writer) error { return writeJSON(w, answer) }
-		}
-		return errors.Join(err, write(cmd.OutOrStdout()))
+		a.progress.End()
+		return errors.Join(err, out.Print(cmd.OutOrStdout(), answer, func(w io.Writer) error { return writeEntries(w, answer) }))
 	}
 	return cmd
 }
 
 // wait asks until everything is ready, and returns the last answer. A delay between two questions grows from half a second to
-// ten. Once there was an answer, a question that fails is asked again: the mirror may be restarting. The error is an exitError
-// unless the question itself is wrong.
+// ten. Once there was an answer, a question that fails is asked again: the mirror may be restarting. The error is a cli.Exit
+// unless the first question failed.
 func (a *asker) wait(ctx context.Context, ref string, timeout time.Duration) (answer statusAnswer, err error) {
 	deadline := time.Now().Add(timeout)
 	for delay := time.Second / 2; ; delay = min(2*delay, 10*time.Second) {
@@ -75,28 +74,36 @@ func (a *asker) wait(ctx context.Context, ref string, timeout time.Duration) (an
 		if err != nil && answer.Images == nil {
 			return statusAnswer{}, err
 		}
-		waiting := 0
 		if err == nil {
 			answer = now
 		}
+		waiting, why := 0, ""
 		for _, e := range answer.Images {
 			switch e.State {
 			case string(presence.Ready), string(presence.Partial):
 			case stateUnwanted, replicate.Conflict.String():
-				return answer, exitError{exitNever, fmt.Errorf("%s: %s will not have it: %s", ref, e.Mirror, e.State)}
+				return answer, cli.Exitf(cli.Never, "%s: %s will not have it: %s", ref, e.Mirror, e.State)
 			default:
 				waiting++
+				why = e.State
 			}
 		}
 		if waiting == 0 && err == nil {
 			return answer, nil
 		}
 		left := time.Until(deadline)
+		if err != nil {
+			why = "asking again"
+		}
+		a.progress.Show(cli.Step{Text: fmt.Sprintf("%s: ready at %d of %d destinations (%s)", ref, len(answer.Images)-waiting, len(answer.Images), why)})
 		if left <= 0 || !sleep(ctx, min(delay, left)) {
-			if err != nil {
-				return answer, exitError{exitNotYet, fmt.Errorf("%s: %w", ref, err)}
+			switch {
+			case ctx.Err() != nil:
+				return answer, cli.Exitf(cli.Interrupted, "%s: interrupted: not ready at %d of %d destinations", ref, waiting, len(answer.Images))
+			case err != nil:
+				return answer, cli.Exitf(cli.NotYet, "%s: %w", ref, err)
 			}
-			return answer, exitError{exitNotYet, fmt.Errorf("%s: not ready at %d of %d destinations", ref, waiting, len(answer.Images))}
+			return answer, cli.Exitf(cli.NotYet, "%s: not ready at %d of %d destinations", ref, waiting, len(answer.Images))
 		}
 	}
 }

@@ -4,9 +4,11 @@ import (
 	"io"
 	"log/slog"
 	"runtime"
+	"slices"
 
 	"github.com/spf13/cobra"
 
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/cli"
 	"github.com/ecr-mirror/ecr-mirror/config"
 )
 
@@ -14,11 +16,15 @@ func serveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the mirror",
-		Long: `Serve runs the mirror until SIGTERM or SIGINT, then lets open pulls finish; a second signal ends it at once.
+		Long: `Serve runs the mirror until SIGTERM or SIGINT, then lets open pulls finish and ends with exit code 0; a second signal ends
+it at once. Its log goes to standard error, as log.level and log.format of the configuration say. The admin port answers
+/healthz, /readyz and /metrics, and the commands that ask a running mirror: plan, sync, status, ready, dead-letters.
 
 With --role front it serves clients and writes to no destination: what it misses it hands to the workers, by the queue of
 events. With --role worker it does what comes by that queue, sweeps, and serves no clients.`,
-		Args: cobra.NoArgs,
+		Example: `
+ecr-mirror serve
+ecr-mirror serve --config eu.yaml`,
 	}
 	path, role := configFlag(cmd), roleFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -38,11 +44,16 @@ events. With --role worker it does what comes by that queue, sweeps, and serves 
 
 // roleFlag adds the flag that goes before the configuration's role.
 func roleFlag(cmd *cobra.Command) *string {
-	return cmd.Flags().String("role", "", "all, front or worker; default: what the configuration says, else all")
+	role := cmd.Flags().String("role", "", "`ROLE` of the process: all, front or worker (default: what the configuration says, else all)")
+	cli.CompleteWords(cmd, "role", config.RoleAll, config.RoleFront, config.RoleWorker)
+	return role
 }
 
 // loadAs reads the configuration at path for a process of a role; "": its own.
 func loadAs(path, role string) (*config.Config, error) {
+	if !slices.Contains([]string{"", config.RoleAll, config.RoleFront, config.RoleWorker}, role) {
+		return nil, cli.Exitf(cli.Usage, "--role %q: want all, front or worker", role)
+	}
 	cfg, err := config.Load(path)
 	if err == nil {
 		err = cfg.As(role)

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/cli"
 	"github.com/ecr-mirror/ecr-mirror/config"
 	"github.com/ecr-mirror/ecr-mirror/registry"
 	"github.com/ecr-mirror/ecr-mirror/replicate/rules"
@@ -210,7 +211,7 @@ func (c creator) warn(there string, err error) {
 // cell is text for a cell of a table: on one line, and not all of a document.
 func cell(text string) string {
 	const most = 80
-	switch runes := []rune(oneLine(text)); {
+	switch runes := []rune(cli.Line(text)); {
 	case len(runes) > most:
 		return string(runes[:most]) + "…"
 	case len(runes) == 0:

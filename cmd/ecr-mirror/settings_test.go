@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/cli"
 	"github.com/ecr-mirror/ecr-mirror/config"
 	"github.com/ecr-mirror/ecr-mirror/registry"
 	"github.com/ecr-mirror/ecr-mirror/registry/ecr"
@@ -59,7 +61,8 @@ func created(t *testing.T, r *ecr.Registry, repo string, s registry.Settings) {
 func (r *rig) settingsPlanned(cfg *config.Config) (found []string) {
 	r.t.Helper()
 	var out bytes.Buffer
-	must(r.t, plan(r.t.Context(), cfg, r.aws, false, newPlanWriter(&out, true)))
+	_, err := plan(r.t.Context(), &adminClient{addr: cfg.Admin}, cfg, r.aws, false, newPlanWriter(&out, io.Discard, true))
+	must(r.t, err)
 	for in := json.NewDecoder(&out); in.More(); {
 		var l planLine
 		must(r.t, in.Decode(&l))
@@ -177,7 +180,7 @@ func TestSettingsRefused(t *testing.T) {
 		t.Errorf("plan (-want +got):\n%s", d)
 	}
 	code, printed := r.sync(t.Context(), r.config(true), false)
-	if code != exitLeft || !strings.Contains(printed, "of 2 jobs 1 need an operator") || !strings.Contains(printed, "its principal is everybody") {
+	if code != cli.Found || !strings.Contains(printed, "of 2 jobs 1 need an operator") || !strings.Contains(printed, "its principal is everybody") {
 		t.Errorf("exit code %d\n%s", code, printed)
 	}
 	if got := settingsAt(t, destination, "copy/open"); got.Policy != "" || got.Lifecycle == "" || !r.replicated("copy/open", "v1", img) {
@@ -205,7 +208,7 @@ func TestSettingsSyncThroughFaults(t *testing.T) {
 					}
 					return ecrtest.Fault{}
 				})
-				if code, printed := r.sync(t.Context(), r.config(true), false); code != exitLeft || !strings.Contains(printed, "team/drift: settings: ") {
+				if code, printed := r.sync(t.Context(), r.config(true), false); code != cli.Found || !strings.Contains(printed, "team/drift: settings: ") {
 					t.Errorf("exit code %d\n%s", code, printed)
 				}
 				if code, printed := r.sync(t.Context(), r.config(true), false); code != 0 {
@@ -269,7 +272,7 @@ func TestSettingsThatCannotBeSet(t *testing.T) {
 	if got := settingsAt(t, destination, "copy/new"); got.Lifecycle == "" || got.Policy != "" {
 		t.Errorf("%+v", got)
 	}
-	if code, printed := r.sync(t.Context(), r.config(true), false); code != exitLeft || !strings.Contains(printed, "setting failed 1") || !strings.Contains(printed, "Invalid principal") {
+	if code, printed := r.sync(t.Context(), r.config(true), false); code != cli.Found || !strings.Contains(printed, "setting failed 1") || !strings.Contains(printed, "Invalid principal") {
 		t.Errorf("again: exit code %d\n%s", code, printed)
 	}
 }

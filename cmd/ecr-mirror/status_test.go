@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/cli"
 	"github.com/ecr-mirror/ecr-mirror/config"
 	"github.com/ecr-mirror/ecr-mirror/registry/ecr/ecrtest"
 	"github.com/ecr-mirror/ecr-mirror/registry/registrytest"
@@ -32,9 +33,13 @@ func (r *rig) config(served bool) *config.Config {
 }
 
 func (r *rig) asker(served bool) *asker {
-	a := newAsker(r.config(served), r.aws)
+	a := r.askerOf(r.config(served))
 	r.t.Cleanup(func() { must(r.t, a.close()) })
 	return a
+}
+
+func (r *rig) askerOf(cfg *config.Config) *asker {
+	return newAsker(&adminClient{addr: cfg.Admin}, cfg, r.aws)
 }
 
 func must(t testing.TB, err error) {
@@ -107,7 +112,7 @@ func TestStatusDoesNotLock(t *testing.T) {
 	if code, printed := r.sync(t.Context(), cfg, false); code != 0 {
 		t.Fatalf("sync: exit code %d\n%s", code, printed)
 	}
-	a := newAsker(cfg, r.aws)
+	a := r.askerOf(cfg)
 	if e := r.ask(a, "app:v1"); e.State != "ready" {
 		t.Errorf("%+v", e)
 	}
@@ -131,7 +136,7 @@ func TestStatusDoesNotLock(t *testing.T) {
 	}))
 	defer admin.Close()
 	cfg.Admin = admin.Listener.Addr().String()
-	a = newAsker(cfg, r.aws)
+	a = r.askerOf(cfg)
 	if answer, err := a.wait(t.Context(), "app:v1", time.Minute); err != nil || answers != 3 {
 		t.Errorf("%+v, %v after %d answers", answer, err, answers)
 	}
@@ -171,15 +176,15 @@ func TestReady(t *testing.T) {
 		if err == nil {
 			return 0
 		}
-		return exitCode(err)
+		return cli.CodeOf(err)
 	}
-	if got := code("app:v1"); got != exitNotYet {
+	if got := code("app:v1"); got != cli.NotYet {
 		t.Errorf("before it is there: exit code %d", got)
 	}
-	if got := code("private:v1"); got != exitNever {
+	if got := code("private:v1"); got != cli.Never {
 		t.Errorf("what no rule wants: exit code %d", got)
 	}
-	if got := code("app"); got != 1 {
+	if got := code("app"); got != cli.Usage {
 		t.Errorf("no reference: exit code %d", got)
 	}
 	must(t, r.destination.CreateRepository("app"))
@@ -187,7 +192,7 @@ func TestReady(t *testing.T) {
 	if e := r.ask(a, "app:v1"); e.State != "incomplete" || len(e.Missing) != 1 || !strings.HasPrefix(e.Missing[0], "application/signature@") {
 		t.Errorf("without its referrer: %+v", e)
 	}
-	if got := code("app:v1"); got != exitNotYet {
+	if got := code("app:v1"); got != cli.NotYet {
 		t.Errorf("without its referrer: exit code %d", got)
 	}
 	registrytest.Push(t, r.arrives, "app", "", signature)
@@ -195,7 +200,7 @@ func TestReady(t *testing.T) {
 		t.Errorf("with all: exit code %d", got)
 	}
 	r.source.SetUnreachable(true)
-	if got := code("app:v1"); got != exitNotYet {
+	if got := code("app:v1"); got != cli.NotYet {
 		t.Errorf("the source cannot be asked: exit code %d", got)
 	}
 	r.source.SetUnreachable(false)
@@ -210,5 +215,5 @@ func TestReady(t *testing.T) {
 	r.emu.OnEvent(func(ecrtest.Event) []ecrtest.Delivery { return nil })
 	registrytest.Push(t, r.push, "app", "v1", moved)
 	must(t, r.pulled("app", "v1"))
-	r.eventually("the conflict", func() bool { return code("app:v1") == exitNever })
+	r.eventually("the conflict", func() bool { return code("app:v1") == cli.Never })
 }

@@ -7,18 +7,14 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/spf13/cobra"
 
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/cli"
 	"github.com/ecr-mirror/ecr-mirror/config"
-)
-
-// Exit codes of sync; every other failure is 1.
-const (
-	exitLeft        = 2   // not all is done: dead letters, conflicts, a spent byte budget, repositories that could not be compared
-	exitInterrupted = 130 // as a shell has it for SIGINT
 )
 
 // followEvery is the time between two looks at the progress.
@@ -32,18 +28,25 @@ func syncCommand() *cobra.Command {
 (Ctrl-C, SIGTERM, kill -9): run again it goes on, and sends no layer that has arrived a second time. With replication.settings
 in mode converge it also sets the settings of repositories that differ from the source's, before it copies.
 
-Exit codes: 0 all done; 2 some of it needs an operator (see dead-letters), waits for tomorrow's byte budget, or could not be
-compared; 130 interrupted; 1 any other failure.
-` + whoDoesIt,
-		Args: cobra.NoArgs,
+` + whoDoesIt + cli.ExitCodes(
+			cli.Code{Code: cli.OK, Meaning: "source and destinations agree"},
+			cli.Code{Code: cli.Found, Meaning: "some of it needs an operator (see dead-letters), waits for tomorrow's byte budget, or could not be compared"},
+			cli.Code{Code: cli.Interrupted, Meaning: "a mirror that runs goes on with it; else run sync again"}),
+		Example: `
+ecr-mirror sync
+# Also bring back what the destination's own lifecycle removed
+ecr-mirror sync --force
+# The plan for machines, the progress for people
+ecr-mirror sync --output json >plan.jsonl`,
 	}
-	path, out, force := configFlag(cmd), outputFlag(cmd), forceFlag(cmd)
+	admin, out, force := addAdminFlags(cmd), cli.OutputFlag(cmd), forceFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		cfg, err := config.Load(*path)
+		client, cfg, err := admin.load(cmd.ErrOrStderr())
 		if err != nil {
 			return err
 		}
-		s := &syncer{cfg: cfg, force: *force, plan: newPlanWriter(cmd.OutOrStdout(), out.json()), bar: newBar(cmd.ErrOrStderr()), errs: cmd.ErrOrStderr()}
+		s := &syncer{admin: client, cfg: cfg, force: *force, plan: newPlanWriter(cmd.OutOrStdout(), cmd.ErrOrStderr(), out.JSON()), errs: cmd.ErrOrStderr()}
+		defer s.plan.progress.End()
 		return s.run(cmd.Context())
 	}
 	return cmd
@@ -51,34 +54,25 @@ compared; 130 interrupted; 1 any other failure.
 
 // syncer is one run of the command.
 type syncer struct {
+	admin *adminClient
 	cfg   *config.Config
 	base  *aws.Config // nil: the SDK's default chain
 	force bool
-	plan  *planWriter
-	bar   bar
+	plan  *planWriter // its progress becomes that of the jobs
 	errs  io.Writer
-
-	uncompared int
-}
-
-func (s *syncer) line(l planLine) error {
-	if l.Destination != nil {
-		s.uncompared += len(l.Destination.Problems) + len(l.Destination.SettingsProblems)
-	}
-	return s.plan.line(l)
 }
 
 func (s *syncer) run(ctx context.Context) error {
 	err := s.synchronize(ctx)
-	if err != nil && ctx.Err() != nil && exitCode(err) == 1 {
-		return exitError{exitInterrupted, fmt.Errorf("interrupted while comparing: %w", err)}
+	if err != nil && ctx.Err() != nil && cli.CodeOf(err) == cli.Failed {
+		return cli.Exitf(cli.Interrupted, "interrupted while comparing: %w", err)
 	}
 	return err
 }
 
 func (s *syncer) synchronize(ctx context.Context) error {
-	admin := &adminClient{addr: s.cfg.Admin}
-	_, err := admin.lines(ctx, http.MethodPost, "/sync", s.force, s.line)
+	s.plan.progress.Show(s.plan.comparing())
+	_, err := s.admin.lines(ctx, http.MethodPost, "/sync", s.force, s.plan.line)
 	if errors.Is(err, errNotServing) {
 		return s.alone(ctx)
 	}
@@ -86,7 +80,7 @@ func (s *syncer) synchronize(ctx context.Context) error {
 		return err
 	}
 	return s.follow(ctx, "the mirror goes on with it", func() (p progress, err error) {
-		return p, admin.decode(ctx, http.MethodGet, "/sync", &p)
+		return p, s.admin.decode(ctx, http.MethodGet, "/sync", &p)
 	})
 }
 
@@ -95,14 +89,14 @@ func (s *syncer) alone(ctx context.Context) error {
 	level := &slog.HandlerOptions{Level: slog.LevelError}
 	a, err := assemble(ctx, s.cfg, s.base, slog.New(slog.NewTextHandler(s.errs, level)))
 	if err != nil {
-		return err
+		return inUse(s.cfg, err)
 	}
 	planner := a.planner()
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	ended := make(chan error, 1)
 	go func() { ended <- a.work(working) }()
-	run, err := planner.sync(ctx, s.force, s.line)
+	run, err := planner.sync(ctx, s.force, s.plan.line)
 	if err = errors.Join(err, s.plan.flush()); err == nil {
 		err = s.follow(ctx, "run sync again to go on", func() (progress, error) {
 			select {
@@ -128,19 +122,37 @@ func (s *syncer) follow(ctx context.Context, later string, look func() (progress
 		}
 		if err == nil {
 			p = now
-			s.bar.show(p)
+			if p.Jobs > 0 {
+				s.plan.progress.Show(p.step())
+			}
 		}
 		switch {
 		case err == nil && p.ended():
-			s.bar.end(p)
-			if p.Failed > 0 || p.Waiting > 0 || s.uncompared > 0 {
-				return exitError{exitLeft, fmt.Errorf("of %d jobs %d need an operator (see dead-letters) and %d wait for tomorrow's byte budget; %d repositories were not compared or set",
-					p.Jobs, p.Failed, p.Waiting, s.uncompared)}
+			s.plan.progress.End()
+			if p.Failed > 0 || p.Waiting > 0 || s.plan.uncompared > 0 {
+				return cli.Exitf(cli.Found, "of %d jobs %d need an operator (see dead-letters) and %d wait for tomorrow's byte budget; %d repositories were not compared or set",
+					p.Jobs, p.Failed, p.Waiting, s.plan.uncompared)
 			}
 			return nil
 		case !sleep(ctx, followEvery):
-			s.bar.end(p)
-			return exitError{exitInterrupted, fmt.Errorf("interrupted: %d of %d jobs are done; %s", p.Done, p.Jobs, later)}
+			s.plan.progress.End()
+			return cli.Exitf(cli.Interrupted, "interrupted: %d of %d jobs are done; %s", p.Done, p.Jobs, later)
 		}
 	}
+}
+
+// step shows jobs, for they are what takes time where layers are shared. Its text has what their count does not say: bytes, where
+// the source tells them beforehand, and failures.
+func (p progress) step() cli.Step {
+	var notes []string
+	if p.Bytes > 0 {
+		notes = append(notes, cli.Size(p.BytesDone)+" of "+cli.Size(p.Bytes))
+	}
+	if p.Failed > 0 {
+		notes = append(notes, fmt.Sprintf("%d failed", p.Failed))
+	}
+	if p.Waiting > 0 {
+		notes = append(notes, fmt.Sprintf("%d wait for tomorrow", p.Waiting))
+	}
+	return cli.Step{Text: strings.Join(notes, ", "), Done: int64(p.Done), Total: int64(p.Jobs), Unit: "jobs"}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/cli"
 	"github.com/ecr-mirror/ecr-mirror/config"
 	"github.com/ecr-mirror/ecr-mirror/registry"
 	"github.com/ecr-mirror/ecr-mirror/registry/ecr/ecrtest"
@@ -24,7 +25,8 @@ import (
 func (r *rig) planned(cfg *config.Config, force bool) (found []string, end planEnd) {
 	r.t.Helper()
 	var out bytes.Buffer
-	must(r.t, plan(r.t.Context(), cfg, r.aws, force, newPlanWriter(&out, true)))
+	_, err := plan(r.t.Context(), &adminClient{addr: cfg.Admin}, cfg, r.aws, force, newPlanWriter(&out, io.Discard, true))
+	must(r.t, err)
 	for in := json.NewDecoder(&out); in.More(); {
 		var l planLine
 		must(r.t, in.Decode(&l))
@@ -42,10 +44,10 @@ func (r *rig) planned(cfg *config.Config, force bool) (found []string, end planE
 // sync runs the command and returns its exit code and what it printed.
 func (r *rig) sync(ctx context.Context, cfg *config.Config, force bool) (code int, printed string) {
 	var out, progress bytes.Buffer
-	s := &syncer{cfg: cfg, base: r.aws, force: force, plan: newPlanWriter(&out, false), bar: newBar(&progress), errs: io.Discard}
+	s := &syncer{admin: &adminClient{addr: cfg.Admin}, cfg: cfg, base: r.aws, force: force, plan: newPlanWriter(&out, &progress, false), errs: io.Discard}
 	if err := s.run(ctx); err != nil {
 		fmt.Fprintln(&progress, err)
-		code = exitCode(err)
+		code = cli.CodeOf(err)
 	}
 	return code, out.String() + progress.String()
 }
@@ -87,7 +89,7 @@ func TestPlanAndSync(t *testing.T) {
 			if got, _ := r.planned(cfg, false); cmp.Diff([]string{"expired app:v1"}, got) != "" {
 				t.Errorf("after the destination's lifecycle: %v", got)
 			}
-			a := newAsker(cfg, r.aws)
+			a := r.askerOf(cfg)
 			if e := r.ask(a, "app:v1"); e.State != stateExpired {
 				t.Errorf("status: %+v", e)
 			}
@@ -130,7 +132,7 @@ func TestSyncGoesOn(t *testing.T) {
 		return ecrtest.Fault{}
 	})
 	code, printed := r.sync(ctx, cfg, false)
-	if code != exitInterrupted || !strings.Contains(printed, "run sync again to go on") {
+	if code != cli.Interrupted || !strings.Contains(printed, "run sync again to go on") {
 		t.Errorf("interrupted: exit code %d, printed:\n%s", code, printed)
 	}
 	r.emu.Fault(nil)
@@ -163,7 +165,7 @@ func TestSyncSaysWhatIsLeft(t *testing.T) {
 		}
 		return ecrtest.Fault{}
 	})
-	if code, printed := r.sync(t.Context(), r.config(false), false); code != exitLeft || !strings.Contains(printed, "of 1 jobs 1 need an operator") {
+	if code, printed := r.sync(t.Context(), r.config(false), false); code != cli.Found || !strings.Contains(printed, "of 1 jobs 1 need an operator") {
 		t.Errorf("exit code %d, printed:\n%s", code, printed)
 	}
 }
@@ -176,7 +178,7 @@ func TestSyncKeepsToTheBudget(t *testing.T) {
 		r.seed("app", fmt.Sprint("v", i), registrytest.Image(uint64(i+1), 50_000))
 	}
 	for range 2 {
-		if code, printed := r.sync(t.Context(), cfg, false); code != exitLeft || !strings.Contains(printed, "wait for tomorrow's byte budget") {
+		if code, printed := r.sync(t.Context(), cfg, false); code != cli.Found || !strings.Contains(printed, "wait for tomorrow's byte budget") {
 			t.Errorf("exit code %d, printed:\n%s", code, printed)
 		}
 		if n := r.source.LayerBytes(); n > 9*51_000 { // what four workers were at when it was spent
@@ -185,41 +187,6 @@ func TestSyncKeepsToTheBudget(t *testing.T) {
 	}
 	for _, tag := range []string{"v8", "v9", "v10", "v11"} { // more than a day's budget
 		must(t, r.pulled("app", tag))
-	}
-}
-
-func TestPlainBar(t *testing.T) {
-	var out bytes.Buffer
-	now := time.Unix(0, 0)
-	b := &plainBar{w: &out, every: 10 * time.Second, now: func() time.Time { return now }}
-	for done := range 5 {
-		b.show(progress{Jobs: 8, Done: done, Bytes: 8 << 20, BytesDone: int64(done) << 20})
-		now = now.Add(5 * time.Second)
-	}
-	b.end(progress{Jobs: 8, Done: 7, Failed: 1, Bytes: 8 << 20, BytesDone: 7 << 20})
-	want := `2 of 8 jobs, 2.0MiB of 8.0MiB, about 30s left
-4 of 8 jobs, 4.0MiB of 8.0MiB, about 20s left
-7 of 8 jobs, 7.0MiB of 8.0MiB, 1 failed
-`
-	if d := cmp.Diff(want, out.String()); d != "" {
-		t.Errorf("(-want +got):\n%s", d)
-	}
-}
-
-func TestTerminalBar(t *testing.T) {
-	var out bytes.Buffer
-	b := &terminalBar{w: &out}
-	b.show(progress{})
-	b.end(progress{})
-	if out.Len() > 0 {
-		t.Errorf("nothing to do: %q", &out)
-	}
-	b.show(progress{Jobs: 8, Done: 3, Failed: 1, Bytes: 8 << 20, BytesDone: 3 << 20})
-	b.end(progress{Jobs: 8, Done: 3, Failed: 1})
-	for _, want := range []string{"(4/8)", "3.0MiB of 8.0MiB, 1 failed"} {
-		if !strings.Contains(out.String(), want) {
-			t.Errorf("%q is not in %q", want, &out)
-		}
 	}
 }
 
@@ -235,7 +202,7 @@ func TestSyncInterruptedEarly(t *testing.T) {
 		}
 		return ecrtest.Fault{}
 	})
-	if code, printed := r.sync(ctx, r.config(false), false); code != exitInterrupted || !strings.Contains(printed, "interrupted while comparing") {
+	if code, printed := r.sync(ctx, r.config(false), false); code != cli.Interrupted || !strings.Contains(printed, "interrupted while comparing") {
 		t.Errorf("exit code %d, printed:\n%s", code, printed)
 	}
 }

@@ -13,7 +13,6 @@ package clientconfig
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/url"
 	"regexp"
@@ -79,22 +78,26 @@ type File struct {
 	Remove func(old []byte) ([]byte, error)
 }
 
-// Print writes what is to be in c's files, or the text that people place.
-func (c Client) Print(w io.Writer, m Mirror) error {
+// Content is what is to be in a file.
+type Content struct {
+	Path string `json:"path,omitempty"` // none: for people to place
+	Text string `json:"text"`
+}
+
+// Contents returns what is to be in c's files, or the text that people place.
+func (c Client) Contents(m Mirror) ([]Content, error) {
 	if c.Text != nil {
-		_, err := io.WriteString(w, c.Text(m))
-		return err
+		return []Content{{Text: c.Text(m)}}, nil
 	}
+	all := []Content{}
 	for _, f := range c.Files(m) {
-		content, err := f.Add(nil)
+		text, err := f.Add(nil)
 		if err != nil {
-			return fmt.Errorf("%s: %w", f.Path, err)
+			return nil, fmt.Errorf("%s: %w", f.Path, err)
 		}
-		if _, err := fmt.Fprintf(w, "# %s\n%s", f.Path, content); err != nil {
-			return err
-		}
+		all = append(all, Content{f.Path, string(text)})
 	}
-	return nil
+	return all, nil
 }
 
 // Client is a kind of client.

@@ -2,6 +2,7 @@ package clientconfig_test
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -42,8 +43,15 @@ func TestGolden(t *testing.T) {
 	for _, c := range clientconfig.Clients() {
 		for kind, m := range map[string]clientconfig.Mirror{"local": local, "far": far} {
 			var b strings.Builder
-			if err := c.Print(&b, m); err != nil {
+			all, err := c.Contents(m)
+			if err != nil {
 				t.Fatalf("%s: %v", c.Name, err)
+			}
+			for _, f := range all {
+				if f.Path != "" {
+					fmt.Fprintf(&b, "# %s\n", f.Path)
+				}
+				b.WriteString(f.Text)
 			}
 			for _, w := range c.Warnings(m) {
 				b.WriteString("note: " + w + "\n")

@@ -19,8 +19,8 @@ const (
 
 // Change is what became of a file.
 type Change struct {
-	Path string
-	What string // written, unchanged, removed
+	Path string `json:"path"`
+	What string `json:"what"` // written, unchanged or removed
 }
 
 // Install adds the mirror to every file of c's under root, atomically and durably: clients read them at every pull. A file

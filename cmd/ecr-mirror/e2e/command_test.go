@@ -9,16 +9,20 @@ import (
 	"testing"
 )
 
-// fails runs the binary, which has to end with status 1, and returns what it printed.
+// fails runs the binary, which has to end with status 1 (check, which has found something, with 3), and returns what it printed.
 func fails(t *testing.T, args ...string) string {
 	t.Helper()
 	out, err := try(t, nil, binary(t), args...)
 	if err == nil {
 		t.Fatalf("ecr-mirror %s succeeded:\n%s", strings.Join(args, " "), out)
 	}
+	want := 1
+	if args[0] == "check" {
+		want = 3
+	}
 	var exit *exec.ExitError
-	if !errors.As(err, &exit) || exit.ExitCode() != 1 {
-		t.Errorf("ecr-mirror %s: %v, want exit status 1", strings.Join(args, " "), err)
+	if !errors.As(err, &exit) || exit.ExitCode() != want {
+		t.Errorf("ecr-mirror %s: %v, want exit status %d", strings.Join(args, " "), err, want)
 	}
 	if strings.Contains(out, "goroutine ") {
 		t.Errorf("ecr-mirror %s panicked:\n%s", strings.Join(args, " "), out)

@@ -40,7 +40,7 @@ func TestSyncCommand(t *testing.T) {
 	if out := command(0, "plan"); strings.Count(out, "add tag") != 4 || !strings.Contains(out, "3 jobs") {
 		t.Errorf("plan printed\n%s", out)
 	}
-	command(2, "ready", "team/app:2", "--timeout", "0s")
+	command(4, "ready", "team/app:2", "--timeout", "0s")
 
 	sync := start(t, nil, binary(t), "sync", "--config", config)
 	<-destination.held
@@ -64,5 +64,5 @@ func TestSyncCommand(t *testing.T) {
 	if out := command(0, "status", "team/app:2"); !strings.Contains(out, "ready") {
 		t.Errorf("status printed\n%s", out)
 	}
-	command(1, "ready", "team/app")
+	command(2, "ready", "team/app")
 }

@@ -1,0 +1,36 @@
+package main
+
+import "github.com/spf13/cobra"
+
+func outputTopic() *cobra.Command {
+	return &cobra.Command{
+		Use:   "output",
+		Short: "Who reads what is printed: tables, JSON, progress, errors",
+		Long: `The answer of a command goes to standard output, and nothing else does. Progress, notes and the log go to standard
+error: bars on a terminal, elsewhere a line every ten seconds. There are no colours, and where there is no terminal (or
+TERM=dumb) no control characters either. What comes from registries and clients is printed without control characters.
+
+With --output table, the default, the answer is for people, and may look different in the next version. With --output json it is for
+machines: fields are added, but none is renamed or removed, and none changes its type or unit. Times are RFC 3339, sizes bytes,
+durations seconds; a field that has nothing to say is left out where docs/commands.md says "optional". Plan, sync and dead-letters
+print one object to a line as they find them, the others one document.
+
+An error is text on standard error, with --output json as well, and the exit code says of which kind it is (help exit-codes).
+An answer that is not complete says so itself: by a field error, or by a last line without which it was cut off.`,
+	}
+}
+
+func environmentTopic() *cobra.Command {
+	return &cobra.Command{
+		Use:   "environment",
+		Short: "The environment variables that matter",
+		Long: `  AWS_*           credentials, profile, region, proxies of the AWS SDK's default chain,
+                  unless the configuration names a profile or a role
+  HTTPS_PROXY     and HTTP_PROXY, NO_PROXY: for registries and AWS; never for the
+                  admin port
+  TERM            dumb: no bars, as where there is no terminal
+  NAME            any variable that the configuration names as ${NAME}
+
+Only the configuration says what the mirror does: no variable stands for a key of it.`,
+	}
+}
