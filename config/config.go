@@ -194,6 +194,11 @@ type Replication struct {
 	Registries []Registry `yaml:"registries"`
 	// OnMiss copies what a pull had to take from the source, inside the rules. Default: true.
 	OnMiss bool `yaml:"onMiss"`
+	// Fronts is where the fronts answer, behind their load balancer: a worker takes blobs through them, and from the source when it
+	// cannot, so that what a pull brings crosses regions once. It is no ECR registry; ns defaults to the first of names that is not
+	// the destination's host. For workers alone: a process that serves clients would wait for itself. Default: none, a worker reads
+	// from the source.
+	Fronts *Registry `yaml:"fronts"`
 	// Sweep is the time between comparisons of source and destination, which find what events lost and what was pushed before
 	// there were any. A source that is not ECR has to answer /v2/_catalog. At least 1m. Default: 0s, off.
 	Sweep time.Duration `yaml:"sweep"`

@@ -58,7 +58,7 @@ func TestFull(t *testing.T) {
 			Blobs: "redirect",
 			Replication: config.Replication{Rules: []rules.Rule{{Repositories: []string{"team/**", "base-*", "/lib-[0-9]+/"}, Exclude: []string{"team/tmp-*"},
 				Tags: []string{"v*", "stable", "semver:>=1.2 <3"}, ExcludeTags: []string{"*-dev"}, Platforms: []string{"linux/amd64", "linux/arm64"}}},
-				RulesFile: "testdata/replication.json", Destinations: "own", Sweep: 6 * time.Hour, BytesPerDay: 500 << 30, Deletes: "ignore", Deletion: deletion,
+				RulesFile: "testdata/replication.json", Destinations: "own", Sweep: 6 * time.Hour, Fronts: &config.Registry{Registry: "mirror.example.com", NS: "111122223333.dkr.ecr.us-west-2.amazonaws.com"}, BytesPerDay: 500 << 30, Deletes: "ignore", Deletion: deletion,
 				Settings: config.Settings{Mode: "converge", KMSKeys: map[string]string{"arn:aws:kms:us-west-2:111122223333:key/1": "alias/mirror"}}},
 			Events: config.Events{SQS: "https://sqs.eu-central-1.amazonaws.com/111122223333/ecr-prod", Shared: true,
 				Webhook: &config.Webhook{Path: "/events/west", TokenFile: "testdata/secrets/token"}},

@@ -77,6 +77,7 @@ func (c *checker) replication(path string, m *Mirror) {
 	if r.Destinations != "all" && c.given(path) && m.Destination == nil {
 		c.problem(path, "there is no destination to replicate to")
 	}
+	c.fronts(path+".fronts", m)
 	ours, err := rules.New(r.Rules, c.registries(path+".registries", m))
 	c.joined(path, err)
 	sets := []*rules.Set{ours}
@@ -100,6 +101,19 @@ func (c *checker) replication(path string, m *Mirror) {
 		if _, ok := m.reach(d); !ok {
 			c.problem(path, "rules name %v, and the source's host does not tell how to reach it: add it to registries", d)
 		}
+	}
+}
+
+func (c *checker) fronts(path string, m *Mirror) {
+	f := m.Replication.Fronts
+	if f == nil {
+		return
+	}
+	if c.registry(path, f); f.IsECR() {
+		c.problem(path+".registry", "%s is ECR, and no load balancer of mirrors", f.Host())
+	}
+	if i := slices.IndexFunc(m.Names, func(name string) bool { return m.Destination == nil || name != m.Destination.Host() }); f.NS == "" && i >= 0 {
+		f.NS = m.Names[i]
 	}
 }
 

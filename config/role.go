@@ -39,6 +39,16 @@ func (c *Config) As(role string) error {
 	return errors.Join(errs...)
 }
 
+// Serving returns what keeps a process of this role from serving: only there it matters.
+func (c *Config) Serving() error {
+	for i := range c.Mirrors {
+		if c.Mirrors[i].Replication.Fronts != nil && c.Fronts() && c.Works() {
+			return fmt.Errorf("mirrors[%d].replication.fronts: for role worker: a process that serves clients as well would wait for itself", i)
+		}
+	}
+	return nil
+}
+
 // role checks that the process can do what its role asks for.
 func (c *checker) role(cfg *Config) {
 	targets := 0

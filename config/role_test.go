@@ -51,3 +51,29 @@ func TestRoles(t *testing.T) {
 		})
 	}
 }
+
+// Workers take blobs through the fronts; a process that is both would ask itself.
+func TestFronts(t *testing.T) {
+	const pair = "mirrors:\n- source: {registry: a.example.com}\n  destination: {registry: b.example.com}\n  events: {sqs: https://sqs.example.com/111122223333/q}\n"
+	cfg, err := config.Parse("c.yaml", []byte(pair+"  names: [b.example.com, own.example.com]\n  replication: {fronts: {registry: lb.example.com}}\n"), env(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f := cfg.Mirrors[0].Replication.Fronts; f.NS != "own.example.com" {
+		t.Errorf("ns %s", f.NS)
+	}
+	for role, ok := range map[string]bool{"all": false, "front": true, "worker": true} {
+		if err := cfg.As(role); err != nil {
+			t.Fatal(err)
+		}
+		if err := cfg.Serving(); (err == nil) != ok {
+			t.Errorf("%s: %v", role, err)
+		}
+	}
+	for _, fronts := range []string{"{}", "{registry: 111122223333.dkr.ecr.us-west-2.amazonaws.com}", "{registry: 'http://lb.example.com'}"} {
+		_, err := config.Parse("c.yaml", []byte(pair+"  replication: {fronts: "+fronts+"}\n"), env(nil))
+		if err == nil || !strings.Contains(err.Error(), "replication.fronts") {
+			t.Errorf("%s: %v", fronts, err)
+		}
+	}
+}

@@ -56,6 +56,9 @@ type app struct {
 // newApp opens what cfg names: directories, files and listeners, but no upstream. base replaces the SDK's
 // default chain of AWS credentials unless it is nil. The caller calls run or close.
 func newApp(ctx context.Context, cfg *config.Config, base *aws.Config, log *slog.Logger) (_ *app, err error) {
+	if err := cfg.Serving(); err != nil {
+		return nil, err
+	}
 	a, err := assemble(ctx, cfg, base, log)
 	if err != nil {
 		return nil, err

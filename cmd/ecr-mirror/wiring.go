@@ -79,17 +79,26 @@ func (w *wiring) connect(ctx context.Context, cfg *config.Config, c *config.Mirr
 	if !cfg.Works() {
 		return w.handOver(ctx, c)
 	}
-	w.replicate(c, source)
+	var content registry.Reader = source
+	if f := c.Replication.Fronts; f != nil {
+		lb, err := w.up.open(ctx, *f)
+		if err != nil {
+			return fmt.Errorf("fronts: %w", err)
+		}
+		content = throughFronts{source, registry.Tiers(registry.Named("fronts", lb), source)}
+	}
+	w.replicate(c, source, content)
 	return w.listenTo(ctx, m, c)
 }
 
 // replicate connects what writes to the destinations. The copier reads over the store that pulls read over: what a pull
 // brought, or is bringing, does not cross regions again, nor does what goes to a second destination.
-func (w *wiring) replicate(c *config.Mirror, source registry.Reader) {
+// source says what tags name; content is read from there.
+func (w *wiring) replicate(c *config.Mirror, source, content registry.Reader) {
 	if len(w.places) == 0 {
 		return
 	}
-	w.jobs = &replicate.Mirror{Source: w.store.Over(w.name, source), Tags: source, Lister: w.places[0].source, Budget: w.budget,
+	w.jobs = &replicate.Mirror{Source: w.store.Over(w.name, content), Tags: source, Lister: w.places[0].source, Budget: w.budget,
 		Destinations: make(map[string]replicate.Destination)}
 	for _, p := range w.places {
 		w.jobs.Destinations[p.name] = replicate.Destination{Writer: p.settings.creating(p.destination), Reader: p.destination, Repo: p.rules.There,
@@ -99,6 +108,20 @@ func (w *wiring) replicate(c *config.Mirror, source registry.Reader) {
 		sweep.Interval = c.Replication.Sweep
 		w.sweeps = append(w.sweeps, sweep)
 	}
+}
+
+// throughFronts takes blobs, which are large and asked for by clients at the same time, through the fronts. Manifests are small, and a
+// front would report one that only the source has as missed.
+type throughFronts struct {
+	registry.Reader // the source
+	blobs           registry.Reader
+}
+
+func (t throughFronts) Open(ctx context.Context, o registry.Object, r registry.Range) (*registry.Content, error) {
+	if o.Kind == registry.Blob {
+		return t.blobs.Open(ctx, o, r)
+	}
+	return t.Reader.Open(ctx, o, r)
 }
 
 // missed writes the jobs down before the manifest is served: no later pull may report it again. Of those that are handed over one is

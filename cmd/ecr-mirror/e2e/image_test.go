@@ -25,6 +25,15 @@ import (
 // image returns an image that runs: it prints text and the architecture. extra random bytes are a second layer.
 func image(t *testing.T, arch, text string, extra int) registrytest.Node {
 	t.Helper()
+	if extra == 0 {
+		return layered(t, arch, text)
+	}
+	return layered(t, arch, text, layer(t, file{"random-" + text, random(text, extra)}))
+}
+
+// layered is image with further layers.
+func layered(t *testing.T, arch, text string, further ...packedLayer) registrytest.Node {
+	t.Helper()
 	cfg := ocispec.Image{
 		Platform: ocispec.Platform{OS: "linux", Architecture: arch},
 		Config:   ocispec.ImageConfig{Entrypoint: []string{"/hello"}, Cmd: []string{text}},
@@ -36,8 +45,8 @@ func image(t *testing.T, arch, text string, extra int) registrytest.Node {
 		cfg.RootFS.DiffIDs = append(cfg.RootFS.DiffIDs, l.plain)
 	}
 	add(helloLayer(t, arch))
-	if extra > 0 {
-		add(layer(t, file{"random-" + text, random(text, extra)}))
+	for _, l := range further {
+		add(l)
 	}
 	return manifest(t, registrytest.NewBlob(ocispec.MediaTypeImageConfig, encode(t, cfg)), layers...)
 }

@@ -1,6 +1,6 @@
 // Package e2e drives the built binary with real clients: docker 20.10 and 29, containerd 1.6 and 2.3, podman, buildah, skopeo,
-// buildkit, crane, regctl, helm, oras-go, Amazon's docker-credential-ecr-login, Debian's docker-registry, the AWS CLI and
-// strace. Every daemon is private to its test: its own directory, socket and loopback port.
+// buildkit, crane, regctl, helm, oras-go, Amazon's docker-credential-ecr-login, Debian's docker-registry, nginx, the AWS CLI
+// and strace. Every daemon is private to its test: its own directory, socket and loopback port.
 //
 // A client that is not installed skips its tests; with CI=true it fails them.
 //

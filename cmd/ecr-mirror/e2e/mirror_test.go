@@ -28,11 +28,18 @@ func startMirror(t *testing.T, env []string, mirrors string) *mirror {
 // startMirrorWith is startMirror with a choice of who may pull.
 func startMirrorWith(t *testing.T, env []string, auth, mirrors string) *mirror {
 	t.Helper()
+	m := newMirror(t, env, auth, "", mirrors)
+	m.start(t)
+	return m
+}
+
+// newMirror is startMirrorWith that does not start it; top is more of the configuration beside `mirrors:`.
+func newMirror(t *testing.T, env []string, auth, top, mirrors string) *mirror {
+	t.Helper()
 	dir := tempDir(t)
 	m := &mirror{addr: freeAddr(t), admin: freeAddr(t), config: filepath.Join(dir, "config.yaml"), env: env}
-	write(t, m.config, fmt.Sprintf("listen: %s\nadmin: %s\nauth: %s\ncache: {path: %s, size: 1GiB}\nmirrors:\n%s\n",
-		m.addr, m.admin, auth, filepath.Join(dir, "cache"), mirrors))
-	m.start(t)
+	write(t, m.config, fmt.Sprintf("listen: %s\nadmin: %s\nauth: %s\ncache: {path: %s, size: 1GiB}\n%smirrors:\n%s\n",
+		m.addr, m.admin, auth, filepath.Join(dir, "cache"), top, mirrors))
 	return m
 }
 
