@@ -52,6 +52,7 @@ var scenarios = []struct {
 	{"HotManifest", hotManifest},
 	{"SlowReaders", slowReaders},
 	{"FillCPU", fillCPU},
+	{"Replicas", manyReplicas},
 	{"Start", start},
 }
 

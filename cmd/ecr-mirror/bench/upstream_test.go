@@ -36,11 +36,11 @@ func blobPath(d registry.Descriptor) string { return "/v2/" + repo + "/blobs/" +
 type upstream struct {
 	host, layers string
 	path         path
+	read         atomic.Int64 // GETs of manifests
 
 	mu        sync.Mutex
 	manifests map[string]registrytest.Node // by tag and digest
 	blobs     map[string]*blob             // by digest
-	requests  map[string]int               // by method and path without digests
 }
 
 // blob is one with what was sent of it.
@@ -70,7 +70,7 @@ const (
 
 func newUpstream(t testing.TB, p path) *upstream {
 	t.Helper()
-	u := &upstream{path: p, manifests: make(map[string]registrytest.Node), blobs: make(map[string]*blob), requests: make(map[string]int)}
+	u := &upstream{path: p, manifests: make(map[string]registrytest.Node), blobs: make(map[string]*blob)}
 	u.host = u.serve(t, u.registry)
 	u.layers = u.serve(t, u.layer)
 	return u
@@ -166,6 +166,7 @@ func (u *upstream) registry(w http.ResponseWriter, r *http.Request) {
 		h.Set("Content-Length", strconv.Itoa(len(m.Body)))
 		h.Set("Docker-Content-Digest", m.Desc.Digest.String())
 		if r.Method == http.MethodGet {
+			u.read.Add(1)
 			_, _ = w.Write(m.Body) // its client left
 		}
 	case strings.Contains(r.URL.Path, "/blobs/"):
