@@ -53,6 +53,9 @@ func TestLinks(t *testing.T) {
 		parsed[d.path] = d
 	}
 	for _, d := range parsed {
+		for _, l := range d.undefined() {
+			t.Errorf("%s:%d: [%s] is defined nowhere", d.path, l.n, l.text)
+		}
 		for _, l := range d.links() {
 			u, err := url.Parse(l.text)
 			switch {

@@ -100,14 +100,32 @@ func (d document) anchors() map[string]bool {
 	return all
 }
 
-var linkRE = regexp.MustCompile(`\]\(([^()\s]+(?:\([^()\s]*\)[^()\s]*)?)\)|(?:src|srcset|href)="([^"]+)"`)
+// undefined are references to links that the document does not define.
+func (d document) undefined() (all []line) {
+	defined := make(map[string]bool)
+	for _, l := range d.prose {
+		if m := regexp.MustCompile(`^\[([^]]+)\]: `).FindStringSubmatch(l.text); m != nil {
+			defined[m[1]] = true
+		}
+	}
+	for _, l := range d.prose {
+		for _, m := range regexp.MustCompile(`\]\[([^]]+)\]`).FindAllStringSubmatch(regexp.MustCompile("`[^`]*`").ReplaceAllString(l.text, ""), -1) {
+			if !defined[m[1]] {
+				all = append(all, line{l.n, m[1]})
+			}
+		}
+	}
+	return all
+}
+
+var linkRE = regexp.MustCompile(`\]\(([^()\s]+(?:\([^()\s]*\)[^()\s]*)?)\)|(?:src|srcset|href)="([^"]+)"|^\[[^]]+\]: +(\S+)$`)
 
 // links are the targets of the document's links and images.
 func (d document) links() (all []line) {
 	for _, l := range d.prose {
 		text := regexp.MustCompile("`[^`]*`").ReplaceAllStringFunc(l.text, func(s string) string { return strings.Repeat("x", len(s)) })
 		for _, m := range linkRE.FindAllStringSubmatch(text, -1) {
-			all = append(all, line{l.n, m[1] + m[2]})
+			all = append(all, line{l.n, m[1] + m[2] + m[3]})
 		}
 	}
 	return all

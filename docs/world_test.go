@@ -23,6 +23,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/ecr"
+	"github.com/aws/aws-sdk-go-v2/service/ecr/types"
 	"golang.org/x/sys/unix"
 
 	"github.com/ecr-mirror/ecr-mirror/registry/ecr/ecrtest"
@@ -67,7 +69,7 @@ func (w *world) path(elem ...string) string {
 func (w *world) work() string { return w.path("work") }
 
 func (w *world) setUp(binary, repository string) error {
-	for _, step := range []func() error{loopback, w.directories, w.aws, w.images, w.files} {
+	for _, step := range []func() error{loopback, w.directories, w.aws, w.replication, w.images, w.files} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -160,6 +162,16 @@ func (w *world) aws() error {
 	}
 	go func() { _ = http.Serve(l, w.front()) }() // until the process ends
 	return errors.Join(os.WriteFile("/etc/hosts", []byte(hosts), 0o644), os.WriteFile("/etc/resolv.conf", nil, 0o644))
+}
+
+// replication is ECR's own, from the reader's region to the mirror's: what who migrates has.
+func (w *world) replication() error {
+	account, to, prefix := reader, "eu-central-1", "team/"
+	_, err := ecr.NewFromConfig(w.emu.Config(reader, home)).PutReplicationConfiguration(context.Background(), &ecr.PutReplicationConfigurationInput{
+		ReplicationConfiguration: &types.ReplicationConfiguration{Rules: []types.ReplicationRule{{
+			Destinations:      []types.ReplicationDestination{{Region: &to, RegistryId: &account}},
+			RepositoryFilters: []types.RepositoryFilter{{Filter: &prefix, FilterType: types.RepositoryFilterTypePrefixMatch}}}}}})
+	return err
 }
 
 // front is what listens at AWS's names.
