@@ -8,6 +8,7 @@ package docs
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -19,6 +20,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // inside names the document that the process is to run, in namespaces of its own.
@@ -29,6 +31,9 @@ const (
 	failed = "FAILED "
 	off    = "OFF "
 )
+
+// patience is for one document.
+const patience = 5 * time.Minute
 
 // mostOff is how many blocks of all documents may be switched off, each with its reason.
 const mostOff = 3
@@ -159,11 +164,10 @@ func TestOptionsInText(t *testing.T) {
 		for _, flag := range optionRE.FindAllString(string(help), -1) {
 			options[flag] = true
 		}
-		_, list, _ := strings.Cut(string(help), "Usage:\n")
-		list, _, _ = strings.Cut(list, "Flags:\n")
-		for _, name := range commandsRE.FindAllStringSubmatch(list, -1) {
-			known[name[1]] = true
-			learn(append(command[:len(command):len(command)], name[1])...)
+		for _, name := range regexp.MustCompile(`(?m)^  ([a-z]+(?:-[a-z]+)*) +[A-Z]`).FindAllStringSubmatch(string(help), -1) {
+			if known[name[1]] = true; len(command) < 1 {
+				learn(name[1])
+			}
 		}
 	}
 	learn()
@@ -231,8 +235,11 @@ func runDocument(t *testing.T, d document, binary string) (problems string, offs
 			t.Error(err)
 		}
 	})
-	cmd := exec.CommandContext(t.Context(), "/proc/self/exe")
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "/proc/self/exe")
 	cmd.Env = append(os.Environ(), inside+"="+d.path, "DOCUMENT_DIR="+dir, "DOCUMENT_BINARY="+binary)
+	cmd.WaitDelay = time.Second
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | syscall.CLONE_NEWPID, Pdeathsig: syscall.SIGKILL}
 	runtime.LockOSThread() // the child dies with the thread that started it
 	defer runtime.UnlockOSThread()

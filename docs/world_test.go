@@ -221,7 +221,7 @@ func (w *world) certificate(names []string) (tls.Certificate, error) {
 
 // shell runs a script as the reader would; what it exports is there for the next one.
 func (w *world) shell(script string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "/bin/bash", "-euo", "pipefail", "-c",
 		"trap 'export -p >"+w.path("environment")+"' EXIT\n[ ! -e "+w.path("environment")+" ] || . "+w.path("environment")+"\n"+script)
