@@ -193,7 +193,6 @@ func TestOptionsInText(t *testing.T) {
 }
 
 // commandsRE finds the commands that help lists, each with a sentence.
-var commandsRE = regexp.MustCompile(`(?m)^  ([a-z][a-z-]*) +[A-Z]`)
 
 var optionRE = regexp.MustCompile(`--[a-z][a-z-]*`)
 
