@@ -192,8 +192,6 @@ func TestOptionsInText(t *testing.T) {
 	}
 }
 
-// commandsRE finds the commands that help lists, each with a sentence.
-
 var optionRE = regexp.MustCompile(`--[a-z][a-z-]*`)
 
 // build returns the binary that the documents are about. Worlds need root.
