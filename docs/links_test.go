@@ -128,3 +128,17 @@ func TestSpelling(t *testing.T) {
 		}
 	}
 }
+
+// Commands stand in blocks that somebody runs; those in indented ones are examples of the help, which a test of theirs runs.
+func TestCommandsAreInBlocks(t *testing.T) {
+	for _, d := range documents(t) {
+		if strings.Contains(d.text, "`TestExamples`") {
+			continue
+		}
+		for _, l := range d.prose {
+			if text, indented := strings.CutPrefix(strings.ReplaceAll(l.text, "\t", "    "), "    "); indented && commandRE.MatchString(text) {
+				t.Errorf("%s:%d: a command that nobody runs: %s", d.path, l.n, l.text)
+			}
+		}
+	}
+}
