@@ -50,15 +50,16 @@ func TestAccepted(t *testing.T) {
 			t.Parallel()
 			all := render(t, "--values", values)
 			dir := t.TempDir()
-			i := slices.IndexFunc(all, func(o object) bool { return o.text("kind") == "ConfigMap" })
-			for file, text := range all[i].child("data") {
-				if err := os.WriteFile(filepath.Join(dir, file), []byte(text.(string)), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			run(t, []string{"QUEUE=q", "HOST_IP=192.0.2.1"}, binary(t), "check", "--config", filepath.Join(dir, "config.yaml"))
 			containers := 0
 			for _, o := range all {
+				if o.text("kind") == "ConfigMap" {
+					for file, text := range o.child("data") {
+						if err := os.WriteFile(filepath.Join(dir, file), []byte(text.(string)), 0o600); err != nil {
+							t.Fatal(err)
+						}
+					}
+					run(t, []string{"QUEUE=q", "HOST_IP=192.0.2.1"}, binary(t), "check", "--config", filepath.Join(dir, "config.yaml"))
+				}
 				for _, c := range o.template().list("spec", "containers") {
 					containers++
 					run(t, nil, binary(t), append(c.strings("args"), "--help")...)
@@ -68,6 +69,21 @@ func TestAccepted(t *testing.T) {
 				t.Error("no container")
 			}
 		})
+	}
+}
+
+// The configuration may be the text of the file.
+func TestConfigurationAsText(t *testing.T) {
+	t.Parallel()
+	text := filepath.Join(t.TempDir(), "ecr-mirror.yaml")
+	if err := os.WriteFile(text, []byte("auth: {none: true} # on a private network\nmirrors:\n- source: {registry: a.example.com}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	need(t, "helm")
+	const image = `image={"repository":"r.example.com/ecr-mirror","tag":"v1"}`
+	keys := run(t, nil, "helm", "template", "mirror", chart, "--set-json", image, "--set-json", `config={"auth":{"none":true},"mirrors":[{"source":{"registry":"a.example.com"}}]}`)
+	if d := cmp.Diff(keys, run(t, nil, "helm", "template", "mirror", chart, "--set-json", image, "--set-file", "config="+text)); d != "" {
+		t.Error(d)
 	}
 }
 
@@ -107,13 +123,17 @@ func TestRefused(t *testing.T) {
 		"config.admin: localhost:5001 is":      {image, mirror, open, `config.admin="localhost:5001"`},
 		"config.mirrors[0].events: several":    {image, queue, open},
 		"config.mirrors[0].replication.sweep":  {image, timed, open},
+		"config: error converting YAML":        {image, `config="auth: {none: ["`},
 		"config.role":                          {image, mirror, open, `config.role="front"`},
 		"by this queue the workers":            {image, timed, open, `workers.replicas=1`},
+		"nodes.mirror: say how":                {image, `shape="nodes"`},
+		"nodes.registries":                     {image, `shape="nodes"`, `nodes.mirror="https://m.example.com"`},
+		"sweep.enabled: shape: nodes":          {image, mirror, `shape="nodes"`, `nodes.mirror="https://m.example.com"`, `sweep.enabled=true`},
 		"workers.replicas: a mirror on":        {image, mirror, `shape="daemonset"`, `workers.replicas=1`},
 		"nodes.mirror":                         {image, mirror, open, `nodes.enabled=true`},
 		"config.mirrors[0].destination":        {image, timed, `shape="daemonset"`},
 		"config.mirrors[0].events.sqs":         {image, `config.mirrors=[{"source":{"registry":"a.example.com"},"events":{"sqs":"https://sqs.example.com/q"}}]`, `shape="daemonset"`},
-		"sweep.enabled":                        {image, mirror, `shape="daemonset"`, `sweep.enabled=true`},
+		"sweep.enabled: a mirror on":           {image, mirror, `shape="daemonset"`, `sweep.enabled=true`},
 		"monitoring.enabled":                   {image, mirror, `shape="daemonset"`, `monitoring.enabled=true`},
 		"config.cache.size":                    {image, mirror, `shape="daemonset"`, `cache.hostPath="/var/cache/ecr-mirror"`},
 		"files: config.yaml":                   {image, mirror, open, `files={"config.yaml":"x"}`},

@@ -47,6 +47,13 @@ app.kubernetes.io/version: {{ . | trunc 63 | trimAll "-_." | quote }}
 
 {{- /* The configuration file: that of the values over what the shape needs. */ -}}
 {{- define "ecr-mirror.config" -}}
+{{- $own := .Values.config | default dict -}}
+{{- if kindIs "string" $own -}}
+{{- $own = fromYaml $own -}}
+{{- with $own.Error -}}
+{{- fail (printf "config: %s" .) -}}
+{{- end -}}
+{{- end -}}
 {{- $c := dict "listen" "0.0.0.0:5000" "admin" "0.0.0.0:5001" -}}
 {{- if eq .Values.shape "daemonset" -}}
 {{- $c = dict "listen" "127.0.0.1:5000" "admin" "127.0.0.1:5001" -}}
@@ -55,7 +62,7 @@ app.kubernetes.io/version: {{ . | trunc 63 | trimAll "-_." | quote }}
 {{- with include "ecr-mirror.cacheSize" . -}}
 {{- $_ := set $c.cache "size" . -}}
 {{- end -}}
-{{- mergeOverwrite $c (deepCopy .Values.config) | toYaml -}}
+{{- mergeOverwrite $c (deepCopy $own) | toYaml -}}
 {{- end -}}
 
 {{- /* Four fifths of the volume: 15 % of a filesystem stay free. */ -}}

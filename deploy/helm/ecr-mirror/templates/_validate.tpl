@@ -8,6 +8,26 @@
 {{- if not (or $v.image.tag $v.image.digest) -}}
 {{- fail "image: give a tag or a digest" -}}
 {{- end -}}
+{{- if eq $v.shape "nodes" -}}
+{{- if not $v.nodes.mirror -}}
+{{- fail "nodes.mirror: say how the nodes reach the mirror, such as https://mirror.internal:5000" -}}
+{{- end -}}
+{{- if not (or $v.nodes.registries $c.mirrors) -}}
+{{- fail "nodes.registries: name the hosts whose images the mirror serves" -}}
+{{- end -}}
+{{- range $key := list "sweep" "monitoring" -}}
+{{- if (get $v $key).enabled -}}
+{{- fail (printf "%s.enabled: shape: nodes has no mirror" $key) -}}
+{{- end -}}
+{{- end -}}
+{{- else -}}
+{{- include "ecr-mirror.validateMirror" . -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "ecr-mirror.validateMirror" -}}
+{{- $v := .Values -}}
+{{- $c := fromYaml (include "ecr-mirror.config" .) -}}
 {{- if hasKey $c "role" -}}
 {{- fail "config.role: leave it out: workers.replicas says whose role is what" -}}
 {{- end -}}
