@@ -158,9 +158,7 @@ func (g *grants) front(m *config.Mirror) error {
 		return err
 	}
 	g.toQueue(arn, "sqs:SendMessage")
-	if g.queueKey != "" {
-		g.add("identity", g.principal, iam.Statement{Sid: "QueueKey", Action: iam.Strings{"kms:Decrypt", "kms:GenerateDataKey"}, Resource: iam.Strings{g.queueKey}})
-	}
+	g.useKey("kms:Decrypt", "kms:GenerateDataKey")
 	return nil
 }
 
@@ -256,6 +254,17 @@ func (g *grants) toQueue(arn string, actions ...string) {
 	}
 }
 
+// useKey allows the use of the queue's key, if it has one, on both sides where it is another account's.
+func (g *grants) useKey(actions ...string) {
+	if g.queueKey == "" {
+		return
+	}
+	g.add("identity", g.principal, iam.Statement{Sid: "QueueKey", Action: actions, Resource: iam.Strings{g.queueKey}})
+	if accountOf(g.principal) != accountOf(g.queueKey) {
+		g.add("key", g.queueKey, iam.Statement{Sid: g.title(), Principal: &iam.Principal{AWS: iam.Strings{g.principal}}, Action: actions, Resource: iam.Strings{"*"}})
+	}
+}
+
 // queue allows the mirror to work off its queue, and EventBridge to fill it.
 func (g *grants) queue(m *config.Mirror) error {
 	arn, err := queueARN(m)
@@ -273,7 +282,7 @@ func (g *grants) queue(m *config.Mirror) error {
 	bridge := &iam.Principal{Service: iam.Strings{"events.amazonaws.com"}}
 	g.add("queue", arn, iam.Statement{Sid: "Events", Principal: bridge, Action: iam.Strings{"sqs:SendMessage"}, Resource: iam.Strings{arn}, Condition: rule})
 	if g.queueKey != "" {
-		g.add("identity", g.principal, iam.Statement{Sid: "QueueKey", Action: iam.Strings{"kms:Decrypt"}, Resource: iam.Strings{g.queueKey}})
+		g.useKey("kms:Decrypt")
 		g.add("key", g.queueKey, iam.Statement{Sid: "Events", Principal: bridge, Action: iam.Strings{"kms:Decrypt", "kms:GenerateDataKey"}, Resource: iam.Strings{"*"}})
 	}
 	return nil

@@ -1,20 +1,14 @@
 package awstest
 
 import (
-	"encoding/json"
-	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-cmp/cmp/cmpopts"
-
-	"github.com/ecr-mirror/ecr-mirror/config"
-	"github.com/ecr-mirror/ecr-mirror/registry/ecr/iam"
+	"github.com/ecr-mirror/ecr-mirror/registry/ecr/ecrtest"
 )
 
 const templates = "../cloudformation"
@@ -46,8 +40,8 @@ func (s *stack) of(kind string) (all []resource) {
 // However many regions there are, every one has its own of everything, within AWS's limits.
 func TestTemplatesForManyRegions(t *testing.T) {
 	for _, n := range []int{1, 5, 6, 12} {
-		s := source(t, n, map[string]any{"NamePrefix": strings.Repeat("p", 31), "RepositoryPrefixes": "a/,b/,c/,d/,e/"})
-		for kind, want := range map[string]int{"AWS::SQS::Queue": 2 * n, "AWS::SQS::QueuePolicy": 2 * n, "AWS::Events::Rule": n, "AWS::IAM::Role": n,
+		s := source(t, n, map[string]any{"NamePrefix": strings.Repeat("p", 31), "RepositoryPrefixes": "a/,b/,c/,d/,e/", "Roles": "front-and-worker"})
+		for kind, want := range map[string]int{"AWS::SQS::Queue": 2 * n, "AWS::SQS::QueuePolicy": 2 * n, "AWS::Events::Rule": n, "AWS::IAM::Role": 2 * n,
 			"AWS::CloudWatch::Alarm": 3 * n, "AWS::CloudFormation::Stack": 2 * n, "AWS::ECR::RegistryPolicy": 0} {
 			if got := len(s.of(kind)); got != want {
 				t.Errorf("%d regions: %d of %s, want %d", n, got, kind, want)
@@ -126,125 +120,6 @@ func TestTemplateParameters(t *testing.T) {
 	}
 }
 
-// grant is what `ecr-mirror iam-policy --output json` prints.
-type grant struct {
-	Kind   string       `json:"kind"`
-	Attach string       `json:"attach"`
-	Policy iam.Document `json:"policy"`
-}
-
-// printed is what iam-policy prints for a configuration.
-func printed(t *testing.T, configuration, role, rule, key string) []grant {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), "ecr-mirror.yaml")
-	must(t, os.WriteFile(file, []byte(configuration), 0o600))
-	cmd := exec.CommandContext(t.Context(), binary(t), "iam-policy", "--config", file, "--output", "json", "--principal", role, "--event-rule", rule, "--queue-key", key)
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("iam-policy: %v\n%s", err, out)
-	}
-	var all []grant
-	must(t, json.Unmarshal(out, &all))
-	return all
-}
-
-// parsed reads a policy as the emulator does.
-func parsed(t *testing.T, kind iam.Kind, document any) iam.Document {
-	t.Helper()
-	d, err := iam.Parse(kind, []byte(encode(document)))
-	if err != nil {
-		t.Fatalf("%v\n%s", err, encode(document))
-	}
-	return d
-}
-
-// as is d with role in the place of those of its account whose ARNs match a condition: a template cannot name roles that may
-// not exist yet, for AWS would refuse them.
-func as(t *testing.T, d iam.Document, role string) iam.Document {
-	t.Helper()
-	for i, s := range d.Statement {
-		pattern := s.Condition["ArnLike"][iam.PrincipalARN]
-		if len(pattern) != 1 {
-			continue
-		}
-		if !iam.Match(pattern[0], role) || s.Principal.AWS[0] != strings.Split(role, "role/")[0]+"root" || len(s.Condition) != 1 {
-			t.Errorf("statement %s is not for %s: %v", s.Sid, role, s)
-		}
-		d.Statement[i].Principal, d.Statement[i].Condition = &iam.Principal{AWS: iam.Strings{role}}, nil
-	}
-	return d
-}
-
-// Roles, queue, registry and key have what iam-policy prints for the rendered configuration, statement by statement.
-func TestTemplatesGrantWhatIAMPolicyPrints(t *testing.T) {
-	const key = "arn:aws:kms:us-west-2:111122223333:key/12345678-1234-1234-1234-123456789012"
-	for name, tc := range map[string]struct {
-		source, target, mirrors string
-		params                  map[string]any
-	}{
-		"one account":                 {sourceRegion, "eu-central-1", account, nil},
-		"two prefixes, a key":         {sourceRegion, "eu-central-1", account, map[string]any{"RepositoryPrefixes": "team/,base-", "KmsKey": key}},
-		"mirrors in another account":  {sourceRegion, "ap-southeast-1", other, map[string]any{"RepositoryPrefixes": "team/", "NamePrefix": "images"}},
-		"within China":                {"cn-north-1", "cn-northwest-1", account, nil},
-		"GovCloud, another account":   {"us-gov-west-1", "us-gov-east-1", other, nil},
-		"the same region":             {sourceRegion, sourceRegion, other, nil},
-		"five prefixes, all that fit": {sourceRegion, "eu-central-1", account, map[string]any{"RepositoryPrefixes": "a/,b/,c/,d/,e/"}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			params := map[string]any{"TargetRegions": tc.target, "Templates": "https://bucket/x"}
-			prefix, keyARN := "ecr-mirror", ""
-			for k, v := range tc.params {
-				params[k] = v
-			}
-			if p, ok := tc.params["NamePrefix"].(string); ok {
-				prefix = p
-			}
-			if k, ok := tc.params["KmsKey"].(string); ok {
-				keyARN = k
-			}
-			if tc.mirrors != account {
-				params["MirrorAccount"] = tc.mirrors
-			}
-			s, err := render(filepath.Join(templates, "source.yaml"), account, tc.source, params)
-			must(t, err)
-			roles := s
-			if tc.mirrors != account {
-				more := map[string]any{"TargetRegion": tc.target, "SourceRegion": tc.source, "SourceAccount": account}
-				for k, v := range tc.params {
-					more[k] = v
-				}
-				roles, err = render(filepath.Join(templates, "roles.yaml"), tc.mirrors, tc.target, more)
-				must(t, err)
-			}
-			configuration := s.outputs["Queue"+stripped.ReplaceAllString(tc.target, "")+".Configuration"]
-			if _, err := config.Parse("rendered.yaml", []byte(configuration), os.LookupEnv); err != nil {
-				t.Fatalf("%v\n%s", err, configuration)
-			}
-			partition := s.ref("AWS::Partition").(string)
-			role := fmt.Sprintf("arn:%s:iam::%s:role/%s-%s", partition, tc.mirrors, prefix, tc.target)
-			got := map[string]iam.Document{"identity": parsed(t, iam.Identity, roles.of("AWS::IAM::Role")[0].props["Policies"].([]any)[0].(map[string]any)["PolicyDocument"])}
-			i := slices.IndexFunc(s.resources, func(r resource) bool { return r.id == "QueuePolicy" })
-			got["queue"] = parsed(t, iam.Queue, s.resources[i].props["PolicyDocument"])
-			if r := s.of("AWS::ECR::RegistryPolicy"); len(r) > 0 {
-				got["registry"] = parsed(t, iam.Registry, r[0].props["PolicyText"])
-			}
-			want := map[string]iam.Document{}
-			for _, g := range printed(t, configuration, role, prefix+"-"+tc.target, keyARN) {
-				if g.Kind != "key" { // the key is the customer's
-					want[g.Kind] = g.Policy
-				}
-			}
-			for kind, d := range got {
-				got[kind] = as(t, d, role)
-			}
-			sorted := cmpopts.SortSlices(func(a, b string) bool { return a < b }) // of actions and resources
-			if d := cmp.Diff(want, got, sorted); d != "" {
-				t.Errorf("-printed +rendered:\n%s", d)
-			}
-		})
-	}
-}
-
 // Six regions, which are more than a rule has targets: an image that crane pushes at the source is in each of them, brought by a
 // mirror that may do what the role of its region may, and nothing else. What no prefix names goes nowhere.
 func TestTemplatesReplicate(t *testing.T) {
@@ -278,19 +153,43 @@ func (w *world) replicate(regions []string, mirrors string) {
 	}
 }
 
-// The mirrors of another account read images and events by the policies that the source's stack made.
+// The fronts and workers of another account's mirrors read images, events and the queues' key by the policies that the stacks
+// made, with that of the key as iam-policy prints it. What a front misses a worker replicates.
 func TestTemplatesReplicateAcrossAccounts(t *testing.T) {
 	t.Parallel()
 	need(t, "crane")
+	const key = "arn:aws:kms:us-west-2:111122223333:key/12345678-1234-1234-1234-123456789012"
 	w := newWorld(t)
-	s := source(t, 2, map[string]any{"RepositoryPrefixes": "team/,base-", "MirrorAccount": other})
+	params := map[string]any{"RepositoryPrefixes": "team/,base-", "Roles": "front-and-worker", "KmsKey": key}
+	with := func(more map[string]any) map[string]any {
+		maps.Copy(more, params)
+		return more
+	}
+	s := source(t, 2, with(map[string]any{"MirrorAccount": other}))
 	w.apply(s)
+	printed, fronts := granted{}, map[string]string{}
+	configurations := map[string]string{}
 	for _, region := range regions[:2] {
-		roles, err := render(filepath.Join(templates, "roles.yaml"), other, region,
-			map[string]any{"TargetRegion": region, "SourceRegion": sourceRegion, "SourceAccount": account, "RepositoryPrefixes": "team/,base-"})
-		must(t, err)
+		roles := rendered(t, "roles.yaml", other, region, with(map[string]any{"TargetRegion": region, "SourceRegion": sourceRegion, "SourceAccount": account}))
 		w.apply(roles)
-		w.mirror(roles.outputs["RoleArn"], s.outputs["Queue"+stripped.ReplaceAllString(region, "")+".Configuration"])
+		configurations[region] = s.outputs["Queue"+stripped.ReplaceAllString(region, "")+".Configuration"]
+		printed.print(t, configurations[region], "worker", roles.outputs["RoleArn"], "ecr-mirror-"+region, key)
+		printed.print(t, configurations[region], "front", roles.outputs["FrontRoleArn"], "ecr-mirror-"+region, key)
+	}
+	must(t, w.KeyPolicy(key, printed["key"].String()))
+	for _, region := range regions[:2] {
+		role := "arn:aws:iam::" + other + ":role/ecr-mirror-" + region
+		w.mirror(role+"-worker", configurations[region], "--role", "worker")
+		fronts[region] = w.mirror(role+"-front", configurations[region], "--role", "front")
 	}
 	w.replicate(regions[:2], other)
+
+	w.OnEvent(func(ecrtest.Event) []ecrtest.Delivery { return nil })
+	missed := w.push("team/missed", "v1")
+	for region, front := range fronts {
+		if out, err := exec.CommandContext(t.Context(), "crane", "validate", "--remote", front+"/team/missed:v1").CombinedOutput(); err != nil {
+			t.Fatalf("crane: %v\n%s", err, out)
+		}
+		w.eventually("what was missed in "+region, func() bool { return w.has(other, region, "team/missed", "v1", missed) })
+	}
 }

@@ -81,7 +81,9 @@ func render(file, account, region string, params map[string]any) (_ *stack, err 
 		}
 	}
 	for name, o := range section(s.template, "Outputs") {
-		s.outputs[name] = s.value(o.(map[string]any)["Value"]).(string)
+		if o := o.(map[string]any); o["Condition"] == nil || s.condition(o["Condition"].(string)) {
+			s.outputs[name] = s.value(o["Value"]).(string)
+		}
 	}
 	return s, nil
 }

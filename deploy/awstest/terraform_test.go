@@ -44,7 +44,7 @@ func newTerraform(t *testing.T) *terraform {
 
 func (f *terraform) run(args ...string) []byte {
 	f.t.Helper()
-	ctx, cancel := context.WithTimeout(f.t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(f.t.Context(), 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, f.tool, args...)
 	cmd.Dir = f.dir
@@ -233,9 +233,10 @@ func TestModulesMakeWhatTemplatesMake(t *testing.T) {
 	six := "target_regions = " + encode(regions[:6])
 	call("all", "source", "source", six+"\nrepository_prefixes = [\"team/\", \"base-\"]\nkms_key_arn = \""+key+"\"\nalarm_topic_arn = \""+topic+"\"\nalarm_age = 600")
 	call("across", "source", "source", six+"\nname_prefix = \"images\"\nmirror_account = \""+other+"\"")
+	call("apart", "source", "source", six+"\nmirror_account = \""+other+"\"\nroles = \"front-and-worker\"\ncreate_alarms = false")
 	call("china", "source", "china", "target_regions = [\"cn-northwest-1\"]")
 	call("pods", "roles", "source", six+"\nsource_region = \"us-west-2\"\nrepository_prefixes = [\"team/\", \"base-\"]\nkms_key_arn = \""+key+"\"\npermissions_boundary = \""+boundary+"\"")
-	call("irsa", "roles", "source", "target_regions = [\"eu-central-1\"]\nname_prefix = \"images\"\nsource_region = \"us-west-2\"\nsource_account = \""+other+"\"\nruns_on = \"irsa\"\noidc_providers = { eu-central-1 = \"oidc.example/id/A\" }\nservice_account = \"a:b\"")
+	call("irsa", "roles", "source", "target_regions = [\"eu-central-1\"]\nname_prefix = \"images\"\nsource_region = \"us-west-2\"\nsource_account = \""+other+"\"\nruns_on = \"irsa\"\nroles = \"front-and-worker\"\nkms_key_arn = \""+key+"\"\noidc_providers = { eu-central-1 = \"oidc.example/id/A\" }\nservice_account = \"a:b\"")
 	call("ecs", "roles", "source", "target_regions = [\"us-east-1\"]\nsource_region = \"us-west-2\"\nruns_on = \"ecs\"")
 	call("ec2", "roles", "china", "target_regions = [\"cn-northwest-1\"]\nsource_region = \"cn-north-1\"\nruns_on = \"ec2\"")
 	got := f.plan(root)
@@ -244,10 +245,11 @@ func TestModulesMakeWhatTemplatesMake(t *testing.T) {
 	for name, want := range map[string]*stack{
 		"all + pods": source(t, 6, prefixes),
 		"across":     source(t, 6, map[string]any{"NamePrefix": "images", "MirrorAccount": other}),
+		"apart":      source(t, 6, map[string]any{"MirrorAccount": other, "Roles": "front-and-worker"}).without("AWS::CloudWatch::Alarm"),
 		"china": rendered(t, "source.yaml", account, "cn-north-1", map[string]any{"TargetRegions": "cn-northwest-1", "Templates": "https://bucket/x",
 			"MirrorAccount": account}),
 		"irsa": rendered(t, "roles.yaml", account, "eu-central-1", map[string]any{"TargetRegion": "eu-central-1", "NamePrefix": "images", "SourceRegion": "us-west-2",
-			"SourceAccount": other, "RunsOn": "irsa", "OidcProvider": "oidc.example/id/A", "ServiceAccount": "a:b"}),
+			"SourceAccount": other, "Roles": "front-and-worker", "KmsKey": key, "RunsOn": "irsa", "OidcProvider": "oidc.example/id/A", "ServiceAccount": "a:b"}),
 		"ecs": rendered(t, "roles.yaml", account, "us-east-1", map[string]any{"TargetRegion": "us-east-1", "SourceRegion": "us-west-2", "RunsOn": "ecs"}),
 		"ec2": rendered(t, "roles.yaml", account, "cn-northwest-1", map[string]any{"TargetRegion": "cn-northwest-1", "SourceRegion": "cn-north-1", "RunsOn": "ec2"}),
 	} {
@@ -271,6 +273,12 @@ func TestModulesMakeWhatTemplatesMake(t *testing.T) {
 			}
 		}
 	}
+}
+
+// without is s without the resources of a kind.
+func (s *stack) without(kind string) *stack {
+	s.resources = slices.DeleteFunc(s.resources, func(r resource) bool { return r.kind == kind })
+	return s
 }
 
 func rendered(t *testing.T, file, account, region string, params map[string]any) *stack {

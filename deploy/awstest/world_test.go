@@ -167,29 +167,54 @@ func (w *world) local(text string) string {
 	return registry.ReplaceAllString(text, `{registry: $1, endpoint: "`+w.ControlURL()+`"}`)
 }
 
-// mirror runs a mirror under a role until the test ends.
-func (w *world) mirror(role, configuration string) {
+// printing is what a process printed so far.
+type printing struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (p *printing) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.b.Write(b)
+}
+
+func (p *printing) String() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.b.String()
+}
+
+var serving = regexp.MustCompile(`msg=serving registry=(\S+)`)
+
+// mirror runs a mirror under a role until the test ends, with more arguments of serve, and returns where it serves.
+func (w *world) mirror(role, configuration string, args ...string) string {
 	w.t.Helper()
 	c, ok := w.roles[role]
 	if !ok {
-		w.t.Fatalf("no role %s among %v", role, w.roles)
+		w.t.Fatalf("no role %s", role)
 	}
 	dir := w.t.TempDir()
 	file := filepath.Join(dir, "ecr-mirror.yaml")
 	must(w.t, os.WriteFile(file, []byte("listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\ncache: {path: "+dir+"/cache, size: 1GiB}\n"+w.local(configuration)), 0o600))
-	cmd := exec.Command(binary(w.t), "serve", "--config", file)
+	cmd := exec.Command(binary(w.t), append([]string{"serve", "--config", file}, args...)...)
 	cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID="+c.AccessKeyID, "AWS_SECRET_ACCESS_KEY="+c.SecretAccessKey, "AWS_CONFIG_FILE=/dev/null",
 		"AWS_SHARED_CREDENTIALS_FILE=/dev/null", "AWS_EC2_METADATA_DISABLED=true")
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
+	out := new(printing)
+	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM} // it does not outlive tests that were killed
 	must(w.t, cmd.Start())
 	w.t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
-		if err := cmd.Wait(); err != nil || w.t.Failed() {
-			w.t.Logf("%s: %v\n%s", role, err, out.String())
+		if err := cmd.Wait(); err != nil {
+			w.t.Errorf("%s: %v", role, err)
+		}
+		if w.t.Failed() {
+			w.t.Logf("%s:\n%s", role, out)
 		}
 	})
+	w.eventually(role+" serves", func() bool { return serving.MatchString(out.String()) })
+	return serving.FindStringSubmatch(out.String())[1]
 }
 
 // push pushes an image with crane, and returns its digest.

@@ -1,5 +1,5 @@
-# ecr-mirror, in the account where the mirrors run: a role for each region's mirror, with what `ecr-mirror iam-policy` prints
-# for it and no more. Roles are the same in all regions of an account.
+# ecr-mirror, in the account where the mirrors run: a role for each region's mirror, or one for its fronts and one for its
+# workers, with what `ecr-mirror iam-policy` prints for it and no more. Roles are the same in all regions of an account.
 
 data "aws_caller_identity" "current" {}
 data "aws_partition" "current" {}
@@ -10,14 +10,21 @@ locals {
   source_account = coalesce(var.source_account, local.account)
 
   source_repositories = "arn:${local.partition}:ecr:${var.source_region}:${local.source_account}:repository/"
+  # By the end of the role's name. A front only reads, and sends what it misses to the queue; the others write.
+  mirrors = { for pair in setproduct(var.target_regions, var.roles == "one" ? [""] : ["-front", "-worker"]) : "${pair[0]}${pair[1]}" => {
+    region  = pair[0]
+    lists   = pair[1] != "-worker"
+    writes  = pair[1] != "-front"
+    account = "${var.service_account}${pair[1] == "-worker" ? "-worker" : ""}"
+  } }
   target_repositories = { for r in var.target_regions : r => "arn:${local.partition}:ecr:${r}:${local.account}:repository/" }
 }
 
 data "aws_iam_policy_document" "trust" {
-  for_each = var.target_regions
+  for_each = local.mirrors
 
   dynamic "statement" {
-    for_each = var.runs_on == "irsa" ? [var.oidc_providers[each.key]] : []
+    for_each = var.runs_on == "irsa" ? [var.oidc_providers[each.value.region]] : []
 
     content {
       sid     = "Irsa"
@@ -37,7 +44,7 @@ data "aws_iam_policy_document" "trust" {
       condition {
         test     = "StringEquals"
         variable = "${statement.value}:sub"
-        values   = ["system:serviceaccount:${var.service_account}"]
+        values   = ["system:serviceaccount:${each.value.account}"]
       }
     }
   }
@@ -92,42 +99,48 @@ data "aws_iam_policy_document" "trust" {
 }
 
 data "aws_iam_policy_document" "mirror" {
-  for_each = var.target_regions
+  for_each = local.mirrors
 
   statement {
     sid       = "Read"
-    actions   = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:ListImages"]
-    resources = ["${local.source_repositories}*", "${local.target_repositories[each.key]}*"]
+    actions   = concat(["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"], each.value.lists ? ["ecr:ListImages"] : [])
+    resources = ["${local.source_repositories}*", "${local.target_repositories[each.value.region]}*"]
   }
 
-  statement {
-    sid       = "Compare"
-    actions   = ["ecr:DescribeImages"]
-    resources = ["${local.source_repositories}*", "${local.target_repositories[each.key]}*"]
+  dynamic "statement" {
+    for_each = each.value.writes ? { Compare = "ecr:DescribeImages", ListRepositories = "ecr:DescribeRepositories" } : {}
+
+    content {
+      sid       = statement.key
+      actions   = [statement.value]
+      resources = ["${local.source_repositories}*", "${local.target_repositories[each.value.region]}*"]
+    }
   }
 
-  statement {
-    sid       = "ListRepositories"
-    actions   = ["ecr:DescribeRepositories"]
-    resources = ["${local.source_repositories}*", "${local.target_repositories[each.key]}*"]
+  dynamic "statement" {
+    for_each = each.value.writes ? [length(var.repository_prefixes) == 0 ? [""] : var.repository_prefixes] : []
+
+    content {
+      sid       = "Write"
+      actions   = ["ecr:CompleteLayerUpload", "ecr:CreateRepository", "ecr:InitiateLayerUpload", "ecr:PutImage", "ecr:UploadLayerPart"]
+      resources = [for p in statement.value : "${local.target_repositories[each.value.region]}${p}*"]
+    }
   }
 
-  statement {
-    sid       = "Write"
-    actions   = ["ecr:CompleteLayerUpload", "ecr:CreateRepository", "ecr:InitiateLayerUpload", "ecr:PutImage", "ecr:UploadLayerPart"]
-    resources = [for p in length(var.repository_prefixes) == 0 ? [""] : var.repository_prefixes : "${local.target_repositories[each.key]}${p}*"]
-  }
+  dynamic "statement" {
+    for_each = each.value.writes ? ["*"] : []
 
-  statement {
-    sid       = "Mount"
-    actions   = ["ecr:GetAccountSetting", "ecr:GetAuthorizationToken"]
-    resources = ["*"]
+    content {
+      sid       = "Mount"
+      actions   = ["ecr:GetAccountSetting", "ecr:GetAuthorizationToken"]
+      resources = [statement.value]
+    }
   }
 
   statement {
     sid       = "Queue"
-    actions   = ["sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:ReceiveMessage"]
-    resources = ["arn:${local.partition}:sqs:${var.source_region}:${local.source_account}:${var.name_prefix}-${each.key}"]
+    actions   = each.value.writes ? ["sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:ReceiveMessage"] : ["sqs:SendMessage"]
+    resources = ["arn:${local.partition}:sqs:${var.source_region}:${local.source_account}:${var.name_prefix}-${each.value.region}"]
   }
 
   dynamic "statement" {
@@ -135,24 +148,24 @@ data "aws_iam_policy_document" "mirror" {
 
     content {
       sid       = "QueueKey"
-      actions   = ["kms:Decrypt"]
+      actions   = each.value.writes ? ["kms:Decrypt"] : ["kms:Decrypt", "kms:GenerateDataKey"]
       resources = [statement.value]
     }
   }
 }
 
 resource "aws_iam_role" "mirror" {
-  for_each = var.target_regions
+  for_each = local.mirrors
 
   name                 = "${var.name_prefix}-${each.key}"
-  description          = "ecr-mirror in ${each.key}"
+  description          = each.value.writes ? "ecr-mirror in ${each.value.region}" : "ecr-mirror's fronts in ${each.value.region}"
   assume_role_policy   = data.aws_iam_policy_document.trust[each.key].json
   permissions_boundary = var.permissions_boundary
   tags                 = var.tags
 }
 
 resource "aws_iam_role_policy" "mirror" {
-  for_each = var.target_regions
+  for_each = local.mirrors
 
   name   = "ecr-mirror"
   role   = aws_iam_role.mirror[each.key].name

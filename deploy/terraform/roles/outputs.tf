@@ -1,4 +1,4 @@
 output "role_arns" {
-  description = "Each region's mirror's role."
-  value       = { for r in var.target_regions : r => aws_iam_role.mirror[r].arn }
+  description = "Each region's mirror's role; with front-and-worker by the region with -front and -worker at its end."
+  value       = { for name, role in aws_iam_role.mirror : name => role.arn }
 }

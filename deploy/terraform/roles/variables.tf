@@ -40,6 +40,17 @@ variable "name_prefix" {
   }
 }
 
+variable "roles" {
+  description = "One role for all processes of a mirror (one), or one for fronts and one for workers (front-and-worker)."
+  type        = string
+  default     = "one"
+
+  validation {
+    condition     = contains(["one", "front-and-worker"], var.roles)
+    error_message = "one or front-and-worker."
+  }
+}
+
 variable "repository_prefixes" {
   description = "Beginnings of the names of the repositories that mirrors may write. None: all."
   type        = list(string)
@@ -81,7 +92,7 @@ variable "oidc_providers" {
 }
 
 variable "service_account" {
-  description = "For irsa: the mirror's service account, as NAMESPACE:NAME."
+  description = "For irsa: the mirror's service account, as NAMESPACE:NAME. That of workers has -worker at its end."
   type        = string
   default     = "ecr-mirror:ecr-mirror"
 }

@@ -14,6 +14,27 @@ locals {
   mirror_account = coalesce(var.mirror_account, local.account)
   other_account  = local.mirror_account != local.account
 
+  # What each role of a mirror may do with the images and the queue here, if it is of another account.
+  reads = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"]
+  may = { for kind, may in {
+    Mirror = {
+      suffix   = ""
+      queue    = ["sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:ReceiveMessage"]
+      registry = { Read = concat(local.reads, ["ecr:ListImages"]), Compare = ["ecr:DescribeImages"], ListRepositories = ["ecr:DescribeRepositories"] }
+    }
+    Worker = {
+      suffix   = "-worker"
+      queue    = ["sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:ReceiveMessage"]
+      registry = { Read = local.reads, Compare = ["ecr:DescribeImages"], ListRepositories = ["ecr:DescribeRepositories"] }
+    }
+    Front = {
+      suffix   = "-front"
+      queue    = ["sqs:SendMessage"]
+      registry = { Read = concat(local.reads, ["ecr:ListImages"]) }
+    }
+  } : kind => may if local.other_account && contains(var.roles == "one" ? ["Mirror"] : ["Worker", "Front"], kind) }
+  registry_statements = merge([for kind, may in local.may : { for sid, actions in may.registry : "${kind}${sid}" => { suffix = may.suffix, actions = actions } }]...)
+
   # By name, so that a plan shows whole policies.
   queue_arns       = { for r in var.target_regions : r => "arn:${local.partition}:sqs:${local.region}:${local.account}:${var.name_prefix}-${r}" }
   dead_letter_arns = { for r, arn in local.queue_arns : r => "${arn}-dead-letters" }
@@ -72,11 +93,11 @@ data "aws_iam_policy_document" "queue" {
   for_each = var.target_regions
 
   dynamic "statement" {
-    for_each = local.other_account ? ["mirror"] : []
+    for_each = local.may
 
     content {
-      sid       = "Mirror"
-      actions   = ["sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:ReceiveMessage"]
+      sid       = statement.key
+      actions   = statement.value.queue
       resources = [local.queue_arns[each.key]]
 
       principals {
@@ -87,7 +108,7 @@ data "aws_iam_policy_document" "queue" {
       condition {
         test     = "ArnLike"
         variable = "aws:PrincipalArn"
-        values   = ["arn:${local.partition}:iam::${local.mirror_account}:role/${var.name_prefix}-${each.key}"]
+        values   = ["arn:${local.partition}:iam::${local.mirror_account}:role/${var.name_prefix}-${each.key}${statement.value.suffix}"]
       }
     }
   }
@@ -175,15 +196,11 @@ resource "aws_cloudwatch_event_target" "queue" {
 # The mirrors of another account read what is pushed here.
 data "aws_iam_policy_document" "registry" {
   dynamic "statement" {
-    for_each = {
-      MirrorRead             = ["ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer", "ecr:ListImages"]
-      MirrorCompare          = ["ecr:DescribeImages"]
-      MirrorListRepositories = ["ecr:DescribeRepositories"]
-    }
+    for_each = local.registry_statements
 
     content {
       sid       = statement.key
-      actions   = statement.value
+      actions   = statement.value.actions
       resources = ["arn:${local.partition}:ecr:${local.region}:${local.account}:repository/*"]
 
       principals {
@@ -194,7 +211,7 @@ data "aws_iam_policy_document" "registry" {
       condition {
         test     = "ArnLike"
         variable = "aws:PrincipalArn"
-        values   = ["arn:${local.partition}:iam::${local.mirror_account}:role/${var.name_prefix}-*"]
+        values   = ["arn:${local.partition}:iam::${local.mirror_account}:role/${var.name_prefix}-*${statement.value.suffix}"]
       }
     }
   }

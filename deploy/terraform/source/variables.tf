@@ -41,6 +41,17 @@ variable "mirror_account" {
   }
 }
 
+variable "roles" {
+  description = "One role for all processes of a mirror (one), or one for fronts and one for workers (front-and-worker)."
+  type        = string
+  default     = "one"
+
+  validation {
+    condition     = contains(["one", "front-and-worker"], var.roles)
+    error_message = "one or front-and-worker."
+  }
+}
+
 variable "create_registry_policy" {
   description = "Whether to write the registry policy by which mirror_account reads images. A registry has one policy: with false, add to yours what `ecr-mirror iam-policy` prints."
   type        = bool

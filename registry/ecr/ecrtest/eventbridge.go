@@ -122,8 +122,8 @@ func (e *Emulator) keyLets(key, rule string) bool {
 	return true
 }
 
-// KeyPolicy gives a KMS key a policy, which is asked whether EventBridge may use the key of a queue. Principals of the key's account need
-// their own policies alone, as the policy that AWS gives a key by default says.
+// KeyPolicy gives a KMS key a policy, which is asked whether EventBridge and other accounts may use the key of a queue. Principals of the
+// key's account need their own policies alone, as the policy that AWS gives a key by default says.
 func (e *Emulator) KeyPolicy(key, policy string) error {
 	d, err := iam.Parse(iam.Queue, []byte(policy))
 	if err != nil {

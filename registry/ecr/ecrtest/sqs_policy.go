@@ -27,8 +27,15 @@ func (c *sqsCall) allowed(operation string) *sqsError {
 	if key == "" {
 		return nil
 	}
+	c.mu.Lock()
+	policy, has := c.keys[key]
+	c.mu.Unlock()
+	owner := "" // a key without a policy leaves everybody to IAM
+	if f := strings.Split(key, ":"); has && len(f) > 4 {
+		owner = f[4]
+	}
 	for _, use := range map[string][]string{"sqs:ReceiveMessage": {"kms:Decrypt"}, "sqs:SendMessage": {"kms:GenerateDataKey", "kms:Decrypt"}}[action] {
-		if v := c.decide(c.who.request(c.id.Region, use, key, ""), c.who.Policies, nil); !v.Allowed { // the key's policy leaves it to IAM
+		if v := c.decide(c.who.request(c.id.Region, use, key, owner), c.who.Policies, policy); !v.Allowed {
 			return sqsErr("KmsAccessDenied", "KMS.AccessDeniedException", "User: "+c.who.caller(c.id.Region)+" is not authorized to perform: "+use+" on resource: "+key+" "+v.Why)
 		}
 	}
