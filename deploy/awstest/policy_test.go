@@ -44,12 +44,14 @@ func (g granted) print(t *testing.T, configuration, as, role, rule, key string) 
 	if err != nil {
 		t.Fatalf("iam-policy: %v\n%s", err, out)
 	}
-	var all []struct {
-		Kind, Attach string
-		Policy       iam.Document
+	var all struct {
+		Policies []struct {
+			Kind, Attach string
+			Policy       iam.Document
+		}
 	}
 	must(t, json.Unmarshal(out, &all))
-	for _, one := range all {
+	for _, one := range all.Policies {
 		of := one.Kind
 		if of == "identity" {
 			of = one.Attach
