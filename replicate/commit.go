@@ -181,6 +181,7 @@ func (q *Queue) see(k Key, d *draft) {
 	} else {
 		delete(q.lent, k)
 	}
+	e.unwritten = 0
 	if d.ended {
 		e.leased, e.again = false, false
 	}

@@ -100,7 +100,7 @@ func (q *Queue) done(j Job, again time.Duration, receipts []Receipt) error {
 		}
 	})
 	if err != nil {
-		q.release(j, q.maxDelay())
+		q.unwritten(j)
 	}
 	return err
 }
@@ -122,7 +122,20 @@ func (q *Queue) Fail(j Job, cause error) (Job, error) {
 		out = d.job
 	})
 	if err != nil {
-		q.release(j, q.maxDelay())
+		q.unwritten(j)
 	}
 	return out, err
+}
+
+// unwritten ends the lease of a job whose end the file did not take: it is pending again after a delay that grows as that of jobs
+// that fail, for a full disk may have room again in a moment.
+func (q *Queue) unwritten(j Job) {
+	q.mu.Lock()
+	n := 1
+	if e := q.entries[j.Key]; e != nil {
+		e.unwritten++
+		n = e.unwritten
+	}
+	q.mu.Unlock()
+	q.release(j, q.delay(n, nil))
 }

@@ -17,6 +17,8 @@ type entry struct {
 	again  bool // put while it was leased: run once more
 	at     int  // position in its lane's heap, -1 outside
 	lane   registry.Lane
+	// unwritten counts the ends of its leases that the file did not take, one after another.
+	unwritten int
 }
 
 // order is the pending jobs that are not leased, per lane by NextAt.
