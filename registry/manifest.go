@@ -36,6 +36,18 @@ type Links struct {
 	Annotations  map[string]string
 }
 
+// ManifestType returns what kind of manifest body is: what it says itself, if that is one of ManifestTypes, else what its registry said
+// besides. The digest vouches for body alone.
+func ManifestType(said string, body []byte) string {
+	var m struct {
+		MediaType string `json:"mediaType"`
+	}
+	if json.Unmarshal(body, &m) == nil && slices.Contains(ManifestTypes(), m.MediaType) {
+		return m.MediaType
+	}
+	return said
+}
+
 // ParseManifest reads what body refers to. mediaType is what the registry said; "" takes the body's own. What is neither a
 // manifest nor an index is Invalid. Every digest returned has been validated.
 func ParseManifest(mediaType string, body []byte) (Links, error) {

@@ -151,7 +151,7 @@ func (v *view) fetchManifest(ctx context.Context, o registry.Object) (answer, er
 		}
 		return answer{}, fmt.Errorf("read %v: %w", o, err)
 	}
-	a := answer{registry.Descriptor{MediaType: c.Descriptor.MediaType, Digest: o.Digest, Size: int64(len(b))}, b, c.From}
+	a := answer{registry.Descriptor{MediaType: registry.ManifestType(c.Descriptor.MediaType, b), Digest: o.Digest, Size: int64(len(b))}, b, c.From}
 	if err := v.s.keep(v.place(o), a); err != nil {
 		v.s.log.WarnContext(ctx, "manifest is not cached", "object", o.String(), "error", err)
 	}

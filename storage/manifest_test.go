@@ -81,6 +81,34 @@ func TestManifestFaults(t *testing.T) {
 }
 
 // TestManifestRots shows that a manifest read from the disk is verified again.
+// Neither a digest nor a later answer would put right what an upstream once said of a manifest's type: it speaks for itself.
+func TestManifestTypeIsItsOwn(t *testing.T) {
+	up, o, img := pushed(t)
+	wrong := mistyped{up}
+	r := openStore(t, storage.Options{}).Over("m", wrong)
+	for range 2 { // from upstream, and from here
+		c, err := r.Open(t.Context(), o, registry.Whole)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.Descriptor.MediaType != img.Desc.MediaType {
+			t.Errorf("type %q, want %q", c.Descriptor.MediaType, img.Desc.MediaType)
+		}
+		c.Close()
+	}
+}
+
+// mistyped says something wrong of what it sends.
+type mistyped struct{ registry.Reader }
+
+func (m mistyped) Open(ctx context.Context, o registry.Object, r registry.Range) (*registry.Content, error) {
+	c, err := m.Reader.Open(ctx, o, r)
+	if err == nil {
+		c.Descriptor.MediaType = "application/vnd.oci.image.mani\xf1est.v1+json"
+	}
+	return c, err
+}
+
 func TestManifestRots(t *testing.T) {
 	up, o, img := pushed(t)
 	dir := t.TempDir()

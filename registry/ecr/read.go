@@ -157,7 +157,7 @@ func (r *Registry) image(ctx context.Context, repo string, id types.ImageIdentif
 	if err := registry.VerifyBytes(body, want); err != nil {
 		return registry.Descriptor{}, nil, err
 	}
-	d := registry.Descriptor{MediaType: aws.ToString(img.ImageManifestMediaType), Digest: want, Size: int64(len(body))}
+	d := registry.Descriptor{MediaType: registry.ManifestType(aws.ToString(img.ImageManifestMediaType), body), Digest: want, Size: int64(len(body))}
 	if d.MediaType == "" { // older answers leave it out: the body says it
 		links, err := registry.ParseManifest("", body)
 		if err != nil {
