@@ -108,7 +108,7 @@ func (b *batch) update() error {
 }
 
 func (b *batch) store(tx *bolt.Tx) error {
-	jobs, receipts := tx.Bucket([]byte(jobsBucket)), tx.Bucket([]byte(receiptsBucket))
+	jobs, receipts, bringing := tx.Bucket([]byte(jobsBucket)), tx.Bucket([]byte(receiptsBucket)), tx.Bucket([]byte(bringingBucket))
 	for k, d := range b.drafts {
 		if d.exists && d.job.Lent {
 			continue
@@ -129,6 +129,12 @@ func (b *batch) store(tx *bolt.Tx) error {
 	}
 	for k, r := range b.receipts {
 		key := k.encode()
+		if bringing.Get(key) != nil {
+			r.Found = false
+			if err := bringing.Delete(key); err != nil {
+				return fmt.Errorf("receipt %v: %w", k, err)
+			}
+		}
 		old := receipts.Get(key)
 		if r.Found && sameReceipt(old, r) { // the first receipt knows better how it came to be there
 			continue

@@ -32,6 +32,8 @@ type Destination struct {
 	Platforms func(repo, tag string) rules.Platforms
 	// Trail keeps what came from here from coming back; nil if the source is no mirror's destination and this no mirror's source.
 	Trail *Trail
+	// Remembers has the queue know even after a crash what was brought: what is deleted at the source is deleted here.
+	Remembers bool
 }
 
 // Image says what is copied between which places.
@@ -46,6 +48,8 @@ type Image struct {
 	Follow bool
 	// Settled reports whether an image that is found complete was complete with what is about it before; nil: none was.
 	Settled func(digest.Digest) bool
+	// Bringing is called before a manifest is written that the destination lacks; nil is fine. An error ends the copy.
+	Bringing func(context.Context, digest.Digest) error
 	// Progress is called when bytes have been sent, and with 0 when a step ended; nil is fine. Safe for concurrent use.
 	Progress func(bytes int64)
 	// Planned is called when it turns out that so many bytes more have to be sent, or, negative, need not; nil is fine. Safe for

@@ -119,16 +119,6 @@ func (q *Queue) busy() map[Key]bool {
 	return busy
 }
 
-// brought reports whether there is a receipt which says that this queue brought the content.
-func brought(tx *bolt.Tx, k Key) (bool, error) {
-	v := tx.Bucket([]byte(receiptsBucket)).Get(k.encode())
-	if v == nil {
-		return false, nil
-	}
-	r, err := decodeReceipt(k.encode(), v)
-	return !r.Found, err
-}
-
 // inFile has f edit the file in the next write.
 func (q *Queue) inFile(f func(*bolt.Tx) error) error {
 	return q.commit(func(b *batch) { b.also = append(b.also, f) })
@@ -180,6 +170,9 @@ func (q *Queue) failDeletion(d Deletion, cause error) error {
 func (q *Queue) endDeletion(k Key, gone bool) error {
 	return q.inFile(func(tx *bolt.Tx) error {
 		if err := tx.Bucket([]byte(deletionsBucket)).Delete(k.encode()); err != nil || !gone {
+			return err
+		}
+		if err := tx.Bucket([]byte(bringingBucket)).Delete(k.encode()); err != nil {
 			return err
 		}
 		receipts := tx.Bucket([]byte(receiptsBucket))

@@ -35,8 +35,14 @@ func (t *transfer) putBlob(ctx context.Context, o registry.Object) error {
 	})
 }
 
-// putManifest sends m, and has tag name it unless that is "". have is what the tag names so far.
-func (t *transfer) putManifest(ctx context.Context, tag string, have digest.Digest, m manifest) error {
+// putManifest sends m, and has tag name it unless that is "". have is what the tag names so far; there says that m itself is at the
+// destination.
+func (t *transfer) putManifest(ctx context.Context, tag string, have digest.Digest, m manifest, there bool) error {
+	if !there && t.im.Bringing != nil {
+		if err := t.im.Bringing(ctx, m.desc.Digest); err != nil {
+			return err
+		}
+	}
 	if err := t.im.Destination.Trail.note(ctx, t.im.Repo, t.repo, tag, m.desc.Digest, have); err != nil {
 		return err
 	}

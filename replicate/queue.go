@@ -76,7 +76,7 @@ func (q *Queue) load(tx *bolt.Tx) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range []string{receiptsBucket, lettersBucket, letterIDsBucket, deletionsBucket, trailsBucket, budgetsBucket} {
+	for _, name := range []string{receiptsBucket, lettersBucket, letterIDsBucket, deletionsBucket, trailsBucket, budgetsBucket, bringingBucket} {
 		if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
 			return err
 		}

@@ -20,7 +20,7 @@ const reapAttempts = 24
 // of this:
 //
 //   - an event said that the image was deleted (a Deletion), and Grace has passed since it was first heard of;
-//   - the queue has a receipt which says that this mirror brought the image: nobody else's copy is touched;
+//   - the queue knows that this mirror brought the image: nobody else's copy is touched;
 //   - the source, asked for this very digest, says that it is not there. Absence from a listing means nothing, for archived
 //     images vanish from listings; nor does it when the whole repository is gone, or when nobody answers;
 //   - somebody deleted it: unless the event says so (CloudTrail's does, EventBridge's does not), the source's repository has
@@ -188,11 +188,11 @@ const (
 
 // decide returns toDelete, or what speaks against it.
 func (r *Reaper) decide(ctx context.Context, d Deletion) (what string, cause error) {
-	receipt, ok, err := r.o.Queue.Receipt(d.Key)
+	ours, err := r.o.Queue.brought(d.Key)
 	if err != nil {
 		return unsure, err
 	}
-	if !ok || receipt.Found {
+	if !ours {
 		return notOurs, nil
 	}
 	keeps, err := r.keeps(ctx, d.Key)

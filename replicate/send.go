@@ -19,7 +19,7 @@ func (t *transfer) sendTree(ctx context.Context, tr *tree, n int) error {
 	}
 	for _, level := range tr.levels[:n] {
 		err := t.send(ctx, level, func(ctx context.Context, o registry.Object) error {
-			return t.putManifest(ctx, "", "", tr.bodies[o])
+			return t.putManifest(ctx, "", "", tr.bodies[o], false)
 		})
 		if err != nil {
 			return err

@@ -74,7 +74,7 @@ func (t *transfer) tag(ctx context.Context, tag string) (Result, error) {
 		if !root.there {
 			brought = want
 		}
-		if err := t.putManifest(ctx, tag, have.Digest, root.manifest); err != nil {
+		if err := t.putManifest(ctx, tag, have.Digest, root.manifest, root.there); err != nil {
 			return Result{}, err
 		}
 		wrote = true

@@ -141,6 +141,13 @@ func (w *Workers) attempt(ctx context.Context, j Job) (Result, error) {
 			r, ok, err := w.o.Queue.Receipt(k)
 			return ok && err == nil && !r.Found
 		}}
+	if d.Remembers {
+		im.Bringing = func(ctx context.Context, d digest.Digest) error {
+			k := j.Key
+			k.Tag, k.Digest = "", d
+			return w.o.Queue.bringing(ctx, k)
+		}
+	}
 	if im.Tags == nil {
 		im.Tags = m.Source
 	}

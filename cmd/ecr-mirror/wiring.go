@@ -103,7 +103,7 @@ func (w *wiring) replicate(c *config.Mirror, source, content registry.Reader) {
 	for _, p := range w.places {
 		w.jobs.Destinations[p.name] = replicate.Destination{Writer: p.settings.creating(p.destination), Reader: p.destination, Repo: p.rules.There,
 			Wants:     func(repo, tag string) bool { return p.rules.Follows(repo, tag) || p.rules.Match(repo, tag) },
-			Platforms: p.rules.Platforms, Trail: p.trail(w.queue)}
+			Platforms: p.rules.Platforms, Trail: p.trail(w.queue), Remembers: p.deletes != nil}
 		sweep := p.sweep(w.queue)
 		sweep.Interval = c.Replication.Sweep
 		w.sweeps = append(w.sweeps, sweep)
