@@ -4,7 +4,7 @@ CONFIG  ?= ecr-mirror.yaml
 IMAGE   ?= ecr-mirror:$(VERSION)
 FUZZTIME ?= 10s
 BENCH ?= .
-CLIENTS := docker dockerd dockerd-29 containerd ctr containerd-2 ctr-2 podman buildah skopeo buildkitd buildctl crane regctl helm docker-credential-ecr-login docker-registry nginx aws strace runc etcd kube-apiserver cfn-lint terraform promtool prometheus
+CLIENTS := docker dockerd dockerd-29 containerd ctr containerd-2 ctr-2 podman buildah skopeo buildkitd buildctl crane regctl helm docker-credential-ecr-login docker-registry nginx aws strace chromium runc etcd kube-apiserver cfn-lint terraform promtool prometheus
 
 .DEFAULT_GOAL := help
 

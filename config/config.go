@@ -24,11 +24,13 @@ type Config struct {
 	// client authentication (auth, or tls.clientCA), or auth.none: true, which says that none is meant; with credentials also
 	// tls, or auth.insecure: true.
 	Listen string `yaml:"listen"`
-	// Admin is where /metrics, /healthz, /readyz, /status and, for those whom adminAuth lets in, /dead-letters, /purge, /plan and /sync
+	// Admin is where a page for people, /metrics, /healthz, /readyz, /status and, for those whom adminAuth lets in, /dead-letters, /purge, /plan and /sync
 	// listen; it never serves the registry. Default: 127.0.0.1:5001.
 	Admin string `yaml:"admin"`
 	// AdminAuth says who may change something through the admin port. Default: clients on this host alone.
 	AdminAuth AdminAuth `yaml:"adminAuth"`
+	// Costs are the prices by which the admin page estimates what the mirror saves.
+	Costs Costs `yaml:"costs"`
 	// TLS serves the registry over HTTPS. Default: plain HTTP.
 	TLS *TLS `yaml:"tls"`
 	// Auth says who may pull from mirrors that do not say so themselves. Default: anybody, which only a loopback listen allows.
@@ -261,7 +263,7 @@ type Log struct {
 }
 
 func (c *Config) setDefaults() {
-	*c = Config{Role: RoleAll, Listen: "127.0.0.1:5000", Admin: "127.0.0.1:5001", Cache: Cache{Path: "/var/lib/ecr-mirror"},
+	*c = Config{Role: RoleAll, Costs: defaultCosts, Listen: "127.0.0.1:5000", Admin: "127.0.0.1:5001", Cache: Cache{Path: "/var/lib/ecr-mirror"},
 		Limits: Limits{Requests: 4096, Connections: 16384}, Log: Log{Level: "info", Format: "text"}}
 }
 

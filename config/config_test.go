@@ -39,6 +39,7 @@ func TestFull(t *testing.T) {
 	}
 	want := &config.Config{
 		Role: "worker", Listen: "0.0.0.0:5000", Admin: "0.0.0.0:5001", AdminAuth: config.AdminAuth{HTPasswd: "testdata/operators", Insecure: true},
+		Costs:  config.Costs{TransferPerGB: 0.09, NATPerGB: 0, ZonePerGB: 0.005},
 		TLS:    &config.TLS{Cert: "testdata/tls/tls.crt", Key: "testdata/tls/tls.key", ClientCA: "/etc/ecr-mirror/ca.crt"},
 		Auth:   config.Auth{HTPasswd: "testdata/users"},
 		Cache:  config.Cache{Path: "/data/cache", Size: 200 << 30, FillOnProbe: true},

@@ -45,6 +45,7 @@ type app struct {
 	fronts  []front
 	hooks   map[string]http.Handler  // of the registry's listener, by path
 	purge   map[string]admin.Purger  // by the hosts that name mirrors; "": the first
+	shown   []admin.Mirror           // on the admin page
 	take    map[string]events.Handle // of events that are tried again, by mirror
 	front   []part                   // none where no client has anything to ask
 	admin   part
@@ -122,6 +123,7 @@ func assemble(ctx context.Context, cfg *config.Config, base *aws.Config, log *sl
 		}
 		a.fronts = append(a.fronts, w.fronts...)
 		maps.Copy(a.purge, w.purge)
+		a.shown = append(a.shown, w.shown)
 		if w.jobs != nil {
 			jobs[w.name] = *w.jobs
 		}

@@ -37,6 +37,7 @@ type wiring struct {
 	sweeps []*replicate.Sweep
 	places []place           // what is replicated to
 	budget *replicate.Budget // nil: none
+	shown  admin.Mirror      // on the admin page
 }
 
 func (w *wiring) connect(ctx context.Context, cfg *config.Config, c *config.Mirror) error {
@@ -76,6 +77,7 @@ func (w *wiring) connect(ctx context.Context, cfg *config.Config, c *config.Mirr
 	m := mirror.New(o)
 	w.metrics.MustRegister(m.Collectors()...)
 	w.serve(cfg, c, m)
+	w.shown = shown(c, w.places, m)
 	if !cfg.Works() {
 		return w.handOver(ctx, c)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/ecr-mirror/ecr-mirror/registry/serve"
 	"github.com/ecr-mirror/ecr-mirror/replicate"
 	"github.com/ecr-mirror/ecr-mirror/replicate/events"
+	"github.com/ecr-mirror/ecr-mirror/storage"
 )
 
 // Options are what the admin port answers from. Only Metrics and Queue are required; what is left out is not answered.
@@ -31,8 +32,14 @@ type Options struct {
 	// Take are what events are given to that are tried again, by mirror.
 	Take map[string]events.Handle
 	// Login says who may change something, or ask what costs many calls; nil: who asks on this host, by a loopback address.
-	Login  serve.Authenticator
-	Logger *slog.Logger // nil: none
+	Login serve.Authenticator
+	// What only the page shows. Nil, or empty, is left out.
+	Version string
+	Mirrors []Mirror // the first is the one that is shown first
+	Workers workers
+	Store   func() storage.Report
+	Prices  Prices
+	Logger  *slog.Logger // nil: none
 }
 
 // New returns the admin port's handler. A reader of an answer who stops reading is cut after a minute.
@@ -56,10 +63,11 @@ func New(o Options) http.Handler {
 	if o.Plan != nil {
 		newCompares(o).routes(mux, who)
 	}
-	letters := who.only((&deadLetters{queue: o.Queue, take: o.Take, log: o.Logger}).handler())
-	mux.Handle("/dead-letters", letters)
-	mux.Handle("/dead-letters/", letters)
+	dead := &deadLetters{queue: o.Queue, take: o.Take, log: o.Logger}
+	mux.Handle("/dead-letters", who.only(dead.handler()))
+	mux.Handle("/dead-letters/", who.only(dead.handler()))
 	mux.Handle("POST /purge", who.only(purgeHandler(o.Purge, o.Logger)))
+	newPage(o, who, dead).routes(mux)
 	return timely(mux)
 }
 

@@ -54,6 +54,11 @@ func (g *guard) refuses(r *http.Request) *refusal {
 	if g.cross.Check(r) != nil || site != "" && site != "same-origin" && site != "none" {
 		return &refusal{http.StatusForbidden, "not from a page of another origin"}
 	}
+	return g.knows(r)
+}
+
+// knows returns nil if it is this host, or who has logged in.
+func (g *guard) knows(r *http.Request) *refusal {
 	if g.login != nil {
 		return g.loggedIn(r)
 	}

@@ -1,11 +1,12 @@
 package admin
 
 import (
-	"fmt"
+	"context"
 	"log/slog"
 	"net/http"
 	"strings"
 
+	"github.com/ecr-mirror/ecr-mirror/registry"
 	"github.com/ecr-mirror/ecr-mirror/registry/wire"
 )
 
@@ -17,22 +18,26 @@ type Purger func(repo, tag string) error
 func purgeHandler(names map[string]Purger, log *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()
-		host, repo, tag := q.Get("registry"), q.Get("repository"), q.Get("tag")
-		purge := names[strings.ToLower(host)]
-		if purge == nil {
-			http.Error(w, fmt.Sprintf("registry %q is not mirrored here", host), http.StatusNotFound)
+		if err := purge(r.Context(), names, q.Get("registry"), q.Get("repository"), q.Get("tag"), log); err != nil {
+			http.Error(w, err.Error(), statusOf(err))
 			return
 		}
-		if err := wire.CheckRepo(repo); err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		if err := purge(repo, tag); err != nil {
-			log.ErrorContext(r.Context(), "purge", "registry", host, "repository", repo, "tag", tag, "error", err)
-			http.Error(w, "not purged: the log says why", http.StatusInternalServerError)
-			return
-		}
-		log.InfoContext(r.Context(), "purged", "registry", host, "repository", repo, "tag", tag)
 		w.WriteHeader(http.StatusNoContent)
 	})
+}
+
+func purge(ctx context.Context, names map[string]Purger, host, repo, tag string, log *slog.Logger) error {
+	do := names[strings.ToLower(host)]
+	if do == nil {
+		return registry.Errorf(registry.NotFound, "registry %.256q is not mirrored here", host)
+	}
+	if err := wire.CheckRepo(repo); err != nil {
+		return err
+	}
+	if err := do(repo, tag); err != nil {
+		log.ErrorContext(ctx, "purge", "registry", host, "repository", repo, "tag", tag, "error", err)
+		return registry.Errorf(registry.Internal, "not purged: the log says why")
+	}
+	log.InfoContext(ctx, "purged", "registry", host, "repository", repo, "tag", tag)
+	return nil
 }

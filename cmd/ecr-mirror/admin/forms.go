@@ -1,0 +1,95 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"github.com/ecr-mirror/ecr-mirror/registry"
+)
+
+const (
+	maxForm  = 16 << 10 // bytes
+	retryAll = 1000     // dead letters at a time
+)
+
+// notices say what a form did, by the word that stands in the address afterwards.
+var notices = map[string]string{
+	"retried": "Tried again: what cannot be done comes back here.",
+	"dropped": "Dropped.",
+	"purged":  "Purged: the next pull asks upstream.",
+}
+
+// forms answers the page's forms: with the page, and on it what was done or why not, so that they work without scripts.
+func (p *page) forms(mux *http.ServeMux) {
+	for path, f := range map[string]struct {
+		do     func(context.Context, url.Values) error
+		notice string
+		at     string
+	}{
+		"/forms/retry": {p.retry, "retried", "dead-letters"},
+		"/forms/drop":  {p.drop, "dropped", "dead-letters"},
+		"/forms/purge": {p.purge, "purged", "purge"},
+	} {
+		mux.Handle("POST "+path, secured(p.who.only(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+			err := r.ParseForm()
+			if err != nil {
+				err = registry.Errorf(registry.Invalid, "form: %w", err)
+			} else {
+				err = f.do(r.Context(), r.PostForm)
+			}
+			p.snapshots.forget()
+			if err != nil {
+				r.URL.RawQuery = ""
+				p.render(w, r, statusOf(err), err)
+				return
+			}
+			http.Redirect(w, r, "/?notice="+f.notice+"#"+f.at, http.StatusSeeOther)
+		}))))
+	}
+}
+
+// retry tries one dead letter again, or with all=1 those that there are. What fails does not keep it from the others.
+func (p *page) retry(ctx context.Context, form url.Values) error {
+	ids := []string{form.Get("id")}
+	if form.Get("all") != "" {
+		ids = nil
+		for l, err := range p.letters.all(ctx) {
+			if err != nil {
+				return err
+			}
+			if ids = append(ids, l.ID); len(ids) == retryAll {
+				break
+			}
+		}
+	}
+	var errs []error
+	for _, id := range ids {
+		f, err := p.letters.find(ctx, id)
+		if err == nil {
+			_, err = p.letters.retry(ctx, f)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%.64s: %w", id, err))
+		}
+	}
+	if len(errs) > 1 {
+		return registry.Errorf(registry.ClassOf(errs[0]), "%d of %d cannot be tried again; the first: %w", len(errs), len(ids), errs[0])
+	}
+	return errors.Join(errs...)
+}
+
+func (p *page) drop(ctx context.Context, form url.Values) error {
+	f, err := p.letters.find(ctx, form.Get("id"))
+	if err == nil {
+		_, err = p.letters.drop(ctx, f)
+	}
+	return err
+}
+
+func (p *page) purge(ctx context.Context, form url.Values) error {
+	return purge(ctx, p.o.Purge, form.Get("registry"), form.Get("repository"), form.Get("tag"), p.o.Logger)
+}
