@@ -16,7 +16,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
-// Every case is linted, and what it renders to is the file under testdata.
+// Every case is linted, and what it renders to is the file under testdata, but for the alerts, which have their own home.
 func TestRendered(t *testing.T) {
 	t.Parallel()
 	need(t, "helm")
@@ -24,7 +24,7 @@ func TestRendered(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			run(t, nil, "helm", "lint", "--strict", chart, "--values", values)
-			got := run(t, nil, "helm", "template", "mirror", chart, "--namespace", "mirrors", "--values", values)
+			got := run(t, nil, "helm", "template", "mirror", chart, "--namespace", "mirrors", "--values", values, "--set", "monitoring.alerts=false")
 			golden := filepath.Join("testdata", name+".yaml")
 			if *update {
 				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
@@ -195,6 +195,23 @@ func compareKeys(t *testing.T, path string, values, properties map[string]any) {
 		if inner, ok := property["properties"].(map[string]any); ok && reflect.TypeOf(value) == reflect.TypeOf(inner) {
 			compareKeys(t, path+key+".", value.(map[string]any), inner)
 		}
+	}
+}
+
+// The alerts are those of deploy/monitoring, by a symbolic link: helm takes what is behind it into the chart.
+func TestAlerts(t *testing.T) {
+	t.Parallel()
+	want, err := os.ReadFile(filepath.Join("..", "monitoring", "alerts.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rule := find(t, render(t, "--values", cases(t)["regional"]), "PrometheusRule/images")
+	var groups object
+	if err := yaml.Unmarshal(want, &groups); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(groups, rule.child("spec")); d != "" {
+		t.Error(d)
 	}
 }
 
