@@ -17,17 +17,24 @@ var real = strings.Fields(`awk base64 basename bash cat chmod chown cp curl cut 
 // wrapped are the real ones behind some in testdata/bin, as real-NAME.
 var wrapped = strings.Fields(`aws docker dockerd git go helm make`)
 
+// find returns where a program is; "" if nowhere. Debian's come first: what others put before them may not work here.
+func find(name string) string {
+	for _, dir := range append([]string{"/usr/bin", "/usr/sbin"}, filepath.SplitList(os.Getenv("PATH"))...) {
+		if found, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+			return found
+		}
+	}
+	return ""
+}
+
 // programs fills the world's only directory of programs.
 func (w *world) programs() error {
 	if err := os.MkdirAll(w.path("bin"), 0o755); err != nil {
 		return err
 	}
 	link := func(name, as string) error {
-		// Debian's first: what others put before it may not work here.
-		for _, dir := range append([]string{"/usr/bin", "/usr/sbin"}, filepath.SplitList(os.Getenv("PATH"))...) {
-			if found, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
-				return os.Symlink(found, w.path("bin", as))
-			}
+		if found := find(name); found != "" {
+			return os.Symlink(found, w.path("bin", as))
 		}
 		return nil // a document that uses it fails
 	}

@@ -17,6 +17,7 @@ alive() { [ -e "/proc/$1/stat" ] && [[ ! $(cat "/proc/$1/stat") =~ \)\ Z ]]; }
 begin() {
 	local name=$1 text=$2; shift 2
 	end "$name"
+	: >"$WORLD/$name.log" # what an earlier one printed says nothing
 	"$@" >"$WORLD/$name.log" 2>&1 </dev/null &
 	local pid=$!; echo "$pid" >"$WORLD/$name.pid"
 	for _ in $(seq 1000); do
