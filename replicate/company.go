@@ -30,6 +30,9 @@ const (
 // schema refuses some referrers, and a principal may read images but not lists.
 func (t *transfer) company(ctx context.Context, root digest.Digest, res *Result) error {
 	subjects, err := t.subjects(ctx, root)
+	if registry.ClassOf(err) == registry.NotFound { // deleted while it was copied, or before what is about it was asked for again
+		return nil
+	}
 	if err != nil {
 		return err
 	}

@@ -189,6 +189,19 @@ func TestFaultsOfWhatIsAboutAnImage(t *testing.T) {
 }
 
 // A source that cannot list referrers has its images copied all the same.
+// An image that is at the destination and no longer at the source has nothing about it to bring, and nobody has to look at it.
+func TestWhatIsAboutAnImageThatIsGone(t *testing.T) {
+	p := newPlaces()
+	img := registrytest.Image(1, 10)
+	registrytest.Push(t, p.dst, "app", "", img)
+	im := p.image("app")
+	im.Lister = p.from
+	var c replicate.Copier
+	if res, err := c.Content(t.Context(), im, img.Desc.Digest); err != nil || !res.Found {
+		t.Errorf("%+v %v, want found", res, err)
+	}
+}
+
 func TestNoReferrersToList(t *testing.T) {
 	p := newPlaces()
 	s := pushSigned(t, p.src, "app", "v1")
