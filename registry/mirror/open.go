@@ -17,13 +17,19 @@ func (m *Mirror) Stat(ctx context.Context, o registry.Object) (registry.Descript
 	return m.opts.Objects.Stat(ctx, o)
 }
 
-// Open implements registry.Reader. While no upstream can be reached, a manifest whose content is not local is Unavailable.
+// Open implements registry.Reader. While no upstream can be reached, a manifest whose content is not local is Unavailable. Of one
+// that nobody has, the tags that named it are asked for anew.
 // The context's Trace learns where the content comes from.
 func (m *Mirror) Open(ctx context.Context, o registry.Object, r registry.Range) (*registry.Content, error) {
 	if err := m.whole(ctx, o); err != nil {
 		return nil, err
 	}
 	c, err := m.opts.Objects.Open(ctx, o, r)
+	if o.Kind == registry.Manifest && err != nil && registry.ClassOf(err) == registry.NotFound {
+		for _, tag := range m.tags.dangling(o) {
+			m.Invalidate(o.Repo, tag)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

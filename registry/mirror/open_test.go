@@ -344,3 +344,25 @@ func TestCollectors(t *testing.T) {
 		t.Errorf("metrics (-want +got):\n%s", diff)
 	}
 }
+
+// A tag that moved while its answer was fresh, and whose old image was deleted, is asked for anew: nobody has what it named.
+func TestTagOfWhatIsGone(t *testing.T) {
+	src := mem.New()
+	old, now := registrytest.Image(1, 10), registrytest.Image(2, 10)
+	registrytest.Push(t, src, repo, "v1", old)
+	source := registry.Named("source", src)
+	m := mirror.New(mirror.Options{Objects: registry.Tiers(source), Source: source, TTL: time.Hour})
+	if a := resolve(t, m, repo, "v1"); a.Desc.Digest != old.Desc.Digest {
+		t.Fatalf("%+v", a)
+	}
+	registrytest.Push(t, src, repo, "v1", now)
+	if err := src.DeleteManifest(t.Context(), repo, old.Desc.Digest); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := open(t, m, manifest(old)); registry.ClassOf(err) != registry.NotFound {
+		t.Fatalf("open what is gone: %v", err)
+	}
+	if a := resolve(t, m, repo, "v1"); a.Desc.Digest != now.Desc.Digest {
+		t.Errorf("%+v, want %s", a, now.Desc.Digest)
+	}
+}

@@ -171,6 +171,19 @@ func (t *tags) invalidate(repo, tag string) []string {
 	return keys
 }
 
+// dangling returns the tags that are known to name the object: their answers are wrong if there is none.
+func (t *tags) dangling(o registry.Object) (names []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	all, _ := t.byHash.Get(hashKey(o.Repo, o.Digest))
+	for _, tag := range all {
+		if e, _ := t.known.Peek(tagKey(o.Repo, tag)); e.desc.Digest == o.Digest && !e.freshUntil.IsZero() {
+			names = append(names, tag)
+		}
+	}
+	return names
+}
+
 // purge is invalidate that leaves nothing to answer with, in memory or in the store.
 func (t *tags) purge(repo, tag string) ([]string, error) {
 	keys := t.invalidate(repo, tag)

@@ -1,10 +1,13 @@
 package serve
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"net/http"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/ecr-mirror/ecr-mirror/registry"
 )
@@ -16,22 +19,34 @@ func (x *exchange) manifest() error {
 		desc registry.Descriptor
 		body []byte
 	}
-	a, end, err := within(x.ctx, x.patience(), func(ctx context.Context) (a answer, err error) {
-		a.desc.Digest = x.req.Digest
-		if x.req.Tag != "" {
-			if a.desc, err = x.mirror.Reader.Resolve(ctx, x.repo, x.req.Tag); err != nil {
-				return a, err
-			}
-		}
-		o := registry.Object{Repo: x.repo, Kind: registry.Manifest, Digest: a.desc.Digest}
-		switch {
-		case x.r.Method == http.MethodGet:
+	get := func(ctx context.Context, d digest.Digest) (a answer, err error) {
+		o := registry.Object{Repo: x.repo, Kind: registry.Manifest, Digest: d}
+		if x.r.Method == http.MethodGet {
 			a.desc, a.body, err = read(ctx, x.mirror.Reader, o, registry.MaxManifestSize)
-		case x.req.Tag == "":
-			a.desc, err = x.mirror.Reader.Stat(ctx, o)
-			a.desc.Digest = o.Digest
+			return a, err
 		}
+		a.desc, err = x.mirror.Reader.Stat(ctx, o)
+		a.desc.Digest = d
 		return a, err
+	}
+	a, end, err := within(x.ctx, x.patience(), func(ctx context.Context) (a answer, err error) {
+		if x.req.Tag == "" {
+			return get(ctx, x.req.Digest)
+		}
+		a.desc, err = x.mirror.Reader.Resolve(ctx, x.repo, x.req.Tag)
+		if err != nil || x.r.Method != http.MethodGet {
+			return a, err
+		}
+		named := a.desc.Digest
+		if a, err = get(ctx, named); err == nil || registry.ClassOf(err) != registry.NotFound {
+			return a, err
+		}
+		// The tag may have moved since its answer was new, and what it named have been deleted.
+		now, again := x.mirror.Reader.Resolve(ctx, x.repo, x.req.Tag)
+		if again != nil || now.Digest == named {
+			return a, cmp.Or(again, err)
+		}
+		return get(ctx, now.Digest)
 	})
 	end()
 	if err != nil {
