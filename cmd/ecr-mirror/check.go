@@ -79,30 +79,30 @@ func parseImage(image string) (repo, tag string, err error) {
 // checked is the answer of check.
 type checked struct {
 	Problems []problem       `json:"problems"`         // of the configuration; with any, nothing else is said
-	Listen   string          `json:"listen,omitempty"` // of the registry
-	Admin    string          `json:"admin,omitempty"`
-	Cache    string          `json:"cache,omitempty"` // its directory
-	Mirrors  []checkedMirror `json:"mirrors"`
+	Listen   string          `json:"listen,omitempty"` // the registry's address
+	Admin    string          `json:"admin,omitempty"`  // its address
+	Cache    string          `json:"cache,omitempty"`  // its directory
+	Mirrors  []checkedMirror `json:"mirrors"`          // in the order of the configuration
 
 	image bool // which the mirrors tell of
 }
 
 type problem struct {
-	Line int    `json:"line"`
+	Line int    `json:"line"` // of the file; 1 is the first
 	Path string `json:"path"` // as in mirrors[0].source.registry; "" is the whole file
-	Text string `json:"text"`
+	Text string `json:"text"` // what is wrong
 }
 
 type checkedMirror struct {
-	Names        []string             `json:"names"`
-	Source       string               `json:"source"`
+	Names        []string             `json:"names"`             // the registries that it answers for
+	Source       string               `json:"source"`            // its host
 	Destinations []checkedDestination `json:"destinations"`      // its own first; none: it only caches
 	NotMine      []string             `json:"notMine,omitempty"` // destinations that the rules name, and that mirrors elsewhere bring to
 	Events       []string             `json:"events"`            // where pushes are heard of
 }
 
 type checkedDestination struct {
-	Registry string `json:"registry"`
+	Registry string `json:"registry"`        // its host
 	Own      bool   `json:"own"`             // pulls are served from it
 	Image    string `json:"image,omitempty"` // what the rules make of --image there
 }

@@ -41,7 +41,7 @@ func deadLettersCommand() *cobra.Command {
 		Short: "List, show, retry and drop what the mirror gave up",
 		Long: `Dead letters are jobs that failed too often or cannot succeed (a conflict: the destination's tag is immutable and names
 another image), and events that could not become jobs. These commands ask the running mirror on this host, on its admin
-port; it answers nobody else.`,
+port; it answers nobody else but who logs in (help environment).`,
 	}
 	list := &cobra.Command{
 		Use:   "list",

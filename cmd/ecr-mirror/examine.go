@@ -20,22 +20,22 @@ const (
 
 // entry is the status of one tag or image at one destination, as /status and `status --output json` give it.
 type entry struct {
-	Job         string        `json:"job"` // the key of its job, there is one or not
-	Mirror      string        `json:"mirror"`
-	Destination string        `json:"destination"`
-	Repository  string        `json:"repository"`
-	Tag         string        `json:"tag,omitempty"`
-	Digest      digest.Digest `json:"digest,omitempty"` // what the tag names at the source, or was last known to
-	Have        digest.Digest `json:"have,omitempty"`   // what the destination's tag names
-	State       string        `json:"state"`
-	PushedAt    time.Time     `json:"pushedAt,omitzero"`   // at the source
-	PullableAt  time.Time     `json:"pullableAt,omitzero"` // at the destination
-	Lag         float64       `json:"lagSeconds,omitempty"`
-	Bytes       int64         `json:"bytes,omitempty"` // sent for it; of an examined image that others brought, its size
-	Attempts    int           `json:"attempts,omitempty"`
-	NextAt      time.Time     `json:"nextAt,omitzero"`
-	Error       string        `json:"error,omitempty"`
-	Missing     []string      `json:"missing,omitempty"` // platforms and referrers that the destination lacks
+	Job         string        `json:"job"`                  // the key of its job, there is one or not
+	Mirror      string        `json:"mirror"`               // its first name
+	Destination string        `json:"destination"`          // "destination" for the mirror's own, else a host
+	Repository  string        `json:"repository"`           // at the source
+	Tag         string        `json:"tag,omitempty"`        // none: an image by its digest
+	Digest      digest.Digest `json:"digest,omitempty"`     // what the tag names at the source, or was last known to
+	Have        digest.Digest `json:"have,omitempty"`       // what the destination's tag names
+	State       string        `json:"state"`                // one of those above
+	PushedAt    time.Time     `json:"pushedAt,omitzero"`    // at the source
+	PullableAt  time.Time     `json:"pullableAt,omitzero"`  // at the destination
+	Lag         float64       `json:"lagSeconds,omitempty"` // from the push until it could be pulled
+	Bytes       int64         `json:"bytes,omitempty"`      // sent for it; of an examined image that others brought, its size
+	Attempts    int           `json:"attempts,omitempty"`   // of its job
+	NextAt      time.Time     `json:"nextAt,omitzero"`      // of the next attempt
+	Error       string        `json:"error,omitempty"`      // the last
+	Missing     []string      `json:"missing,omitempty"`    // platforms and referrers that the destination lacks
 }
 
 // fromStatus is what the queue knows, without having asked a registry.

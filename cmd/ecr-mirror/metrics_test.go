@@ -26,7 +26,7 @@ import (
 	"github.com/ecr-mirror/ecr-mirror/registry/registrytest"
 )
 
-var update = flag.Bool("update", false, "write docs/metrics.md")
+var update = flag.Bool("update", false, "write docs/metrics.md and docs/commands.md")
 
 const failures = "not_found denied invalid conflict throttled unavailable corrupt internal_error"
 

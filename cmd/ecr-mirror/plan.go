@@ -39,6 +39,7 @@ source: when the mirror will delete it at the destination, or what speaks agains
 With replication.settings it also prints how the settings of repositories that both have differ: "set" is what sync sets, in mode
 converge ("differs" in mode show); "fixed" cannot be changed once a repository exists; "keep" is the destination's own; "refused"
 says why it is not taken over. For repositories that the destination lacks only what is refused is printed.
+
 ` + whoDoesIt + cli.ExitCodes(
 			cli.Code{Code: cli.OK, Meaning: "everything was compared"},
 			cli.Code{Code: cli.Found, Meaning: "some repositories could not be compared, or, with --exit-code, sync has something to do"}),
@@ -171,7 +172,7 @@ func (p *planWriter) line(l planLine) (err error) {
 	case l.Destination != nil:
 		p.destinations++
 		p.uncompared += len(l.Destination.Problems) + len(l.Destination.SettingsProblems)
-	case l.End == nil:
+	case l.Difference != nil || l.Setting != nil:
 		p.differences++
 	}
 	p.progress.Show(p.comparing())

@@ -14,42 +14,43 @@ import (
 	"github.com/ecr-mirror/ecr-mirror/replicate"
 )
 
-// planLine is one line of a plan: a difference of images or of settings, the sum of a destination after its differences, or, at the end, how it ended.
+// planLine is one line of a plan; it has one of these.
 type planLine struct {
-	Difference  *difference        `json:"difference,omitempty"`
-	Setting     *settingDifference `json:"setting,omitempty"`
-	Destination *planSummary       `json:"destination,omitempty"`
-	End         *planEnd           `json:"end,omitempty"`
+	Difference  *difference        `json:"difference,omitempty"`  // an image or tag that differs
+	Setting     *settingDifference `json:"setting,omitempty"`     // a repository's setting that differs
+	Destination *planSummary       `json:"destination,omitempty"` // the sum of a destination, after its differences
+	End         *planEnd           `json:"end,omitempty"`         // of the plan: its last line
+	Sync        *progress          `json:"sync,omitempty"`        // the last line of sync: how far the jobs came
 }
 
 type difference struct {
-	Mirror      string        `json:"mirror"`
-	Destination string        `json:"destination"`
-	Action      string        `json:"action"`
-	Repository  string        `json:"repository"`
-	Tag         string        `json:"tag,omitempty"`
-	Digest      digest.Digest `json:"digest"`
-	Have        digest.Digest `json:"have,omitempty"`
-	PushedAt    time.Time     `json:"pushedAt,omitzero"`
-	DueAt       time.Time     `json:"dueAt,omitzero"` // of a deletion
-	Bytes       int64         `json:"bytes,omitempty"`
+	Mirror      string        `json:"mirror"`            // its first name
+	Destination string        `json:"destination"`       // "destination" for the mirror's own, else a host
+	Action      string        `json:"action"`            // add, add tag, move tag, conflict, expired, delete or keep: WHY
+	Repository  string        `json:"repository"`        // at the source
+	Tag         string        `json:"tag,omitempty"`     // none: an image by its digest
+	Digest      digest.Digest `json:"digest"`            // at the source
+	Have        digest.Digest `json:"have,omitempty"`    // what the destination's tag names
+	PushedAt    time.Time     `json:"pushedAt,omitzero"` // to the source
+	DueAt       time.Time     `json:"dueAt,omitzero"`    // of a deletion
+	Bytes       int64         `json:"bytes,omitempty"`   // that the source says the image has
 }
 
 type planSummary struct {
 	Mirror      string            `json:"mirror"`
 	Destination string            `json:"destination"`
-	Images      int               `json:"images"` // compared
-	Actions     map[string]int    `json:"actions"`
-	Jobs        int               `json:"jobs"`
+	Images      int               `json:"images"`             // compared
+	Actions     map[string]int    `json:"actions"`            // how many differences of each
+	Jobs        int               `json:"jobs"`               // that sync would do
 	Bytes       int64             `json:"bytes"`              // that the jobs would send, where the source says
 	Problems    map[string]string `json:"problems,omitempty"` // by repository: could not be compared
-	// SettingsProblems are by repository: settings could not be compared, or not be set.
+	// By repository: settings could not be compared, or not be set.
 	SettingsProblems map[string]string `json:"settingsProblems,omitempty"`
 }
 
 type planEnd struct {
 	Error string `json:"error,omitempty"` // else all destinations were compared
-	Jobs  int    `json:"jobs"`
+	Jobs  int    `json:"jobs"`            // of all destinations
 }
 
 // planner compares whole registries, one destination after another.
@@ -176,10 +177,10 @@ type syncJob struct {
 type progress struct {
 	Jobs      int   `json:"jobs"`
 	Done      int   `json:"done"`
-	Failed    int   `json:"failed"`
-	Waiting   int   `json:"waiting"` // for tomorrow's byte budget
-	Bytes     int64 `json:"bytes"`
-	BytesDone int64 `json:"bytesDone"`
+	Failed    int   `json:"failed"`    // for an operator: see dead-letters
+	Waiting   int   `json:"waiting"`   // for tomorrow's byte budget
+	Bytes     int64 `json:"bytes"`     // of all jobs, where the source says
+	BytesDone int64 `json:"bytesDone"` // of those that are done
 }
 
 func (p progress) ended() bool { return p.Done+p.Failed+p.Waiting == p.Jobs }

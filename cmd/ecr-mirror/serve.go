@@ -24,7 +24,9 @@ With --role front it serves clients and writes to no destination: what it misses
 events. With --role worker it does what comes by that queue, sweeps, and serves no clients.`,
 		Example: `
 ecr-mirror serve
-ecr-mirror serve --config eu.yaml`,
+ecr-mirror serve --config eu.yaml
+# Of several processes the one that replicates
+ecr-mirror serve --role worker`,
 	}
 	path, role := configFlag(cmd), roleFlag(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {

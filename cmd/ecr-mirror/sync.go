@@ -97,6 +97,9 @@ func (s *syncer) alone(ctx context.Context) error {
 	ended := make(chan error, 1)
 	go func() { ended <- a.work(working) }()
 	run, err := planner.sync(ctx, s.force, s.plan.line)
+	if err == nil {
+		err = s.plan.line(planLine{End: &planEnd{Jobs: run.sum.Jobs}})
+	}
 	if err = errors.Join(err, s.plan.flush()); err == nil {
 		err = s.follow(ctx, "run sync again to go on", func() (progress, error) {
 			select {
@@ -128,17 +131,30 @@ func (s *syncer) follow(ctx context.Context, later string, look func() (progress
 		}
 		switch {
 		case err == nil && p.ended():
-			s.plan.progress.End()
+			if err := s.end(p); err != nil {
+				return err
+			}
 			if p.Failed > 0 || p.Waiting > 0 || s.plan.uncompared > 0 {
 				return cli.Exitf(cli.Found, "of %d jobs %d need an operator (see dead-letters) and %d wait for tomorrow's byte budget; %d repositories were not compared or set",
 					p.Jobs, p.Failed, p.Waiting, s.plan.uncompared)
 			}
 			return nil
 		case !sleep(ctx, followEvery):
-			s.plan.progress.End()
+			if err := s.end(p); err != nil {
+				return err
+			}
 			return cli.Exitf(cli.Interrupted, "interrupted: %d of %d jobs are done; %s", p.Done, p.Jobs, later)
 		}
 	}
+}
+
+// end says how far it came.
+func (s *syncer) end(p progress) error {
+	s.plan.progress.End()
+	if s.plan.json == nil {
+		return nil
+	}
+	return s.plan.line(planLine{Sync: &p})
 }
 
 // step shows jobs, for they are what takes time where layers are shared. Its text has what their count does not say: bytes, where

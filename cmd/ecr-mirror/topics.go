@@ -1,6 +1,10 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/cli"
+)
 
 func outputTopic() *cobra.Command {
 	return &cobra.Command{
@@ -16,7 +20,7 @@ durations seconds; a field that has nothing to say is left out where docs/comman
 print one object to a line as they find them, the others one document.
 
 An error is text on standard error, with --output json as well, and the exit code says of which kind it is (help exit-codes).
-An answer that is not complete says so itself: by a field error, or by a last line without which it was cut off.`,
+An answer that is not complete says so itself: by a field error, or by the lack of its last line (plan's end, sync's sync).`,
 	}
 }
 
@@ -24,13 +28,12 @@ func environmentTopic() *cobra.Command {
 	return &cobra.Command{
 		Use:   "environment",
 		Short: "The environment variables that matter",
-		Long: `  AWS_*           credentials, profile, region, proxies of the AWS SDK's default chain,
-                  unless the configuration names a profile or a role
-  HTTPS_PROXY     and HTTP_PROXY, NO_PROXY: for registries and AWS; never for the
-                  admin port
-  TERM            dumb: no bars, as where there is no terminal
-  NAME            any variable that the configuration names as ${NAME}
-
-Only the configuration says what the mirror does: no variable stands for a key of it.`,
+		Long: "These are read, and no other but those that the configuration itself names as ${NAME}:\n\n" +
+			cli.Item("AWS_*", 21, "the AWS SDK's default chain: credentials, region, endpoints") +
+			cli.Item("HTTPS_PROXY", 21, "and HTTP_PROXY, NO_PROXY: for registries and AWS, never for the admin port") +
+			cli.Item(loginVariable, 21, "USER:PASSWORD for the admin port, where adminAuth wants a login") +
+			cli.Item(loginFileVariable, 21, "the file that has it in its first line") +
+			cli.Item("TERM", 21, "dumb: no bars, as where there is no terminal") +
+			cli.Item("TMPDIR", 21, "where copies of the queue and the demo's cache are, for a while"),
 	}
 }

@@ -34,6 +34,7 @@ type Progress struct {
 	stopped  sync.WaitGroup
 
 	mu          sync.Mutex
+	ended       bool
 	step        Step
 	bar         *progressbar.ProgressBar // nil: nothing is drawn
 	total       int64                    // that of bar; 0: a spinner
@@ -62,6 +63,9 @@ func (p *Progress) Show(s Step) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.ended {
+		return
+	}
 	if s.Total > 0 && p.step.Total == 0 {
 		p.began = time.Now()
 	}
@@ -94,9 +98,8 @@ func (p *Progress) End() {
 		return
 	}
 	p.mu.Lock()
-	select {
-	case <-p.stop:
-	default:
+	if !p.ended {
+		p.ended = true
 		close(p.stop)
 		switch {
 		case p.step.Total == 0:

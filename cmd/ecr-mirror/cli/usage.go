@@ -35,6 +35,7 @@ func Assemble(root *cobra.Command, groups []Group, topics ...*cobra.Command) {
 	root.SetCompletionCommandGroupID(last)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
+	completionExamples(root)
 	root.AddCommand(topics...)
 	root.SetUsageTemplate(strings.NewReplacer("Flags.FlagUsages |", fmt.Sprintf("Flags.FlagUsagesWrapped %d |", Width),
 		"{{if .Runnable}}", "{{if not .HasAvailableSubCommands}}", "[command]", "COMMAND").Replace(root.UsageTemplate()))
@@ -84,6 +85,22 @@ func helpCommand(root *cobra.Command, group string) *cobra.Command {
 			cmd.InitDefaultHelpFlag()
 			return cmd.Help()
 		},
+	}
+}
+
+// completionExamples adds to cobra's completion command what it lacks beside the others.
+func completionExamples(root *cobra.Command) {
+	name := root.Name()
+	for shell, example := range map[string]string{
+		"bash": "# In this shell\nsource <(" + name + " completion bash)\n# In every shell of the user\n" + name + " completion bash >~/.local/share/bash-completion/completions/" + name,
+		"zsh":  "# In a directory that $fpath has\n" + name + " completion zsh >_" + name,
+		"fish": name + " completion fish >~/.config/fish/completions/" + name + ".fish",
+	} {
+		cmd, _, err := root.Find([]string{"completion", shell})
+		if err != nil || cmd.Name() != shell {
+			panic("cli: cobra completes no " + shell)
+		}
+		cmd.Example = example
 	}
 }
 
@@ -148,7 +165,7 @@ func wrap(text string) string {
 	for paragraph := range strings.SplitSeq(strings.TrimRight(text, " \n"), "\n\n") {
 		var lines, loose []string
 		for line := range strings.SplitSeq(strings.Trim(paragraph, "\n"), "\n") {
-			if !strings.HasPrefix(line, " ") {
+			if !strings.ContainsAny(line[:min(1, len(line))], " \t") {
 				loose = append(loose, line)
 				continue
 			}
