@@ -4,7 +4,7 @@ CONFIG  ?= ecr-mirror.yaml
 IMAGE   ?= ecr-mirror:$(VERSION)
 FUZZTIME ?= 10s
 BENCH ?= .
-CLIENTS := docker dockerd dockerd-29 containerd ctr containerd-2 ctr-2 podman buildah skopeo buildkitd buildctl crane regctl helm docker-credential-ecr-login docker-registry nginx aws strace chromium runc etcd kube-apiserver cfn-lint terraform promtool prometheus
+CLIENTS := docker dockerd dockerd-29 containerd ctr containerd-2 ctr-2 podman buildah skopeo buildkitd buildctl crane regctl helm docker-credential-ecr-login docker-registry nginx aws strace zsh fish chromium runc etcd kube-apiserver cfn-lint terraform promtool prometheus
 
 .DEFAULT_GOAL := help
 
@@ -29,6 +29,7 @@ test: ## Run all tests under the race detector; end-to-end tests need the contai
 	go test -race -timeout 30m ./...
 	cd registry/serve/parity && go test -race -mod=mod ./...
 	@missing=; for c in $(CLIENTS); do command -v $$c >/dev/null || missing="$$missing $$c"; done; \
+	[ -e /usr/share/bash-completion/bash_completion ] || missing="$$missing bash-completion"; \
 	[ "$$(id -u)" = 0 ] || missing="$$missing root"; \
 	[ -z "$$missing" ] || echo "left out: the end-to-end tests that need:$$missing"
 

@@ -28,7 +28,7 @@ const (
 	demoSourceHost                                = demoSourceAccount + ".dkr.ecr." + demoSourceRegion + ".amazonaws.com"
 	demoDestinationHost                           = demoDestinationAccount + ".dkr.ecr." + demoDestinationRegion + ".amazonaws.com"
 	demoQueue                                     = "ecr-pushes"
-	demoPatience                                  = 30 * time.Second // for one step
+	demoPatience                                  = 2 * time.Minute // for one step
 )
 
 func demoCommand() *cobra.Command {

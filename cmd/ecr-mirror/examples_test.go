@@ -157,15 +157,22 @@ func TestExamples(t *testing.T) {
 
 // shell is where a user types commands: a directory with configurations, and ecr-mirror in PATH.
 type shell struct {
-	dir string
-	env []string
-	rig *rig // nil: no mirror runs
+	dir  string
+	env  []string
+	yaml string // of the configurations
+	rig  *rig   // nil: no mirror runs
+}
+
+// write writes a file of the user's.
+func (s *shell) write(t *testing.T, name, text string) {
+	t.Helper()
+	must(t, os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o755))
 }
 
 // newShell returns one with that configuration.
 func newShell(t *testing.T, yaml string) *shell {
 	t.Helper()
-	s := &shell{dir: t.TempDir()}
+	s := &shell{dir: t.TempDir(), yaml: yaml}
 	self, err := os.Executable()
 	must(t, err)
 	bin := filepath.Join(s.dir, "bin")
@@ -173,7 +180,7 @@ func newShell(t *testing.T, yaml string) *shell {
 		must(t, os.MkdirAll(dir, 0o755))
 	}
 	for name, text := range map[string]string{"bin/ecr-mirror": "#!/bin/sh\n" + runMain + "=1 exec " + self + ` "$@"` + "\n", "bin/kubectl": "#!/bin/sh\n", "ecr-mirror.yaml": yaml, "eu.yaml": yaml} {
-		must(t, os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o755))
+		s.write(t, name, text)
 	}
 	s.env = []string{"PATH=" + bin + ":/usr/bin:/bin", "HOME=" + s.dir, "TERM=xterm", "AWS_EC2_METADATA_DISABLED=true", "AWS_REGION=" + demoSourceRegion, "TMPDIR=" + t.TempDir()}
 	return s
@@ -190,10 +197,7 @@ mirrors:
   destination: {registry: `+demoDestinationHost+`}
   replication: {sweep: 0s}
 `)
-	// The address of the listener that clients are told of is not a port that any may have.
-	text, err := os.ReadFile(filepath.Join(s.dir, "ecr-mirror.yaml"))
-	must(t, err)
-	must(t, os.WriteFile(filepath.Join(s.dir, "clients.yaml"), bytes.Replace(text, []byte("listen: 127.0.0.1:0\n"), nil, 1), 0o644))
+	s.write(t, "clients.yaml", strings.Replace(s.yaml, "listen: 127.0.0.1:0\n", "", 1)) // clients are not told of any port
 	store, err := storage.Open(storage.Options{Path: filepath.Join(s.dir, "cache"), Size: 1 << 30})
 	must(t, err)
 	must(t, store.Close())
@@ -254,9 +258,16 @@ func (s *shell) run(t *testing.T, line string, e example, answer reflect.Type) {
 // do runs a line in bash. With until it is told to end as soon as it has printed that.
 func (s *shell) do(t *testing.T, line, until string) (code int, stdout, stderr string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	return s.told(t, line, until, nil)
+}
+
+// told is do for a line that is told to end also when a channel is closed, which may be nil.
+func (s *shell) told(t *testing.T, line, until string, when <-chan struct{}) (code int, stdout, stderr string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	if until != "" {
+	ends := until != "" || when != nil
+	if ends {
 		line = "exec " + line
 	}
 	cmd := exec.CommandContext(ctx, "bash", "-c", line)
@@ -269,8 +280,9 @@ func (s *shell) do(t *testing.T, line, until string) (code int, stdout, stderr s
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	var err error
-	if until != "" {
+	if ends {
 		select {
+		case <-when:
 		case <-out.seen:
 		case <-errs.seen:
 		case err = <-ended:

@@ -177,7 +177,7 @@ func manual(t *testing.T) string {
 	p("%s\n\n| | |\n|---|---|", prose(root.Long))
 	for _, g := range root.Groups() {
 		for _, cmd := range root.Commands() {
-			if cmd.GroupID == g.ID {
+			if cmd.GroupID == g.ID && cmd.IsAvailableCommand() {
 				p("| [`%s`](#%s) | %s |", cmd.Name(), cmd.Name(), cmd.Short)
 			}
 		}

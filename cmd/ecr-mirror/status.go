@@ -187,8 +187,8 @@ ecr-mirror status --repository team/app --limit 20`,
 		progress.Show(cli.Step{Text: "asking"})
 		answer, err := a.collect(cmd.Context(), q, *limit)
 		progress.End()
-		if err != nil {
-			return err
+		if err := errors.Join(err, cmd.Context().Err()); err != nil {
+			return err // interrupted, its answer is that it does not know
 		}
 		return out.Print(cmd.OutOrStdout(), answer, func(w io.Writer) error { return writeEntries(w, answer) })
 	}

@@ -92,11 +92,8 @@ func Run(ctx context.Context, root *cobra.Command) int {
 	switch {
 	case !ran:
 		code = Usage
-	case ctx.Err() != nil && errors.Is(err, context.Canceled) || code == Interrupted:
-		code = Interrupted
-		if err.Error() == context.Canceled.Error() {
-			err = errors.New("interrupted")
-		}
+	case code == Failed && ctx.Err() != nil && errors.Is(err, context.Canceled):
+		code, err = Interrupted, errors.New("interrupted")
 	}
 	text := strings.TrimSpace(err.Error())
 	if code == Usage {
