@@ -19,6 +19,7 @@ type pod struct {
 	spec      object
 	container object
 	volumes   map[string]string // directories of this host, by name
+	env       []string          // of its identity
 }
 
 // node makes volumes. Directories of the node are below root.
@@ -26,13 +27,15 @@ type node struct {
 	root    string
 	objects []object // ConfigMaps
 	secrets map[string]map[string]string
+	// identities are what EKS gives the pods of a service account, as environment.
+	identities map[string][]string
 }
 
 func (n node) run(t *testing.T, workload object) *pod {
 	t.Helper()
 	need(t, "root", "runc")
 	spec := workload.template().child("spec")
-	p := &pod{spec: spec, container: spec.list("containers")[0], volumes: make(map[string]string)}
+	p := &pod{spec: spec, container: spec.list("containers")[0], volumes: make(map[string]string), env: n.identities[spec.text("serviceAccountName")]}
 	group := spec.at("securityContext", "fsGroup")
 	for _, v := range append(spec.list("volumes"), workload.list("spec", "volumeClaimTemplates")...) {
 		name := v.text("name") + v.text("metadata", "name")
@@ -136,7 +139,7 @@ func (p *pod) runtimeSpec(t *testing.T) object {
 	if group := security["fsGroup"]; group != nil {
 		user["additionalGids"] = []any{group}
 	}
-	env := []string{}
+	env := append([]string{}, p.env...)
 	for _, e := range p.container.list("env") {
 		env = append(env, e.text("name")+"="+e.text("value"))
 	}
