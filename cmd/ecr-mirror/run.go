@@ -21,13 +21,23 @@ func (a *app) run(ctx context.Context) error {
 		registry = a.registryAddr.String()
 	}
 	a.log.Info("serving", "registry", registry, "admin", a.adminAddr.String(), "version", buildVersion())
-	context.AfterFunc(ctx, func() { a.draining.Store(true) })
+	a.tell("READY=1") // the listeners take connections already
+	context.AfterFunc(ctx, func() {
+		a.draining.Store(true)
+		a.tell("STOPPING=1")
+	})
 	err := runStages(ctx,
 		a.front,
 		slices.Concat([]part{a.working()}, a.events, a.sweeps, a.reaping()),
 		append(a.keeping(), a.admin),
 	)
 	return errors.Join(err, a.close())
+}
+
+func (a *app) tell(state string) {
+	if err := tellSystemd(state); err != nil {
+		a.log.Warn("the service manager was not told", "state", state, "error", err)
+	}
 }
 
 func (a *app) working() part {
