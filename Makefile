@@ -4,7 +4,7 @@ CONFIG  ?= ecr-mirror.yaml
 IMAGE   ?= ecr-mirror:$(VERSION)
 FUZZTIME ?= 10s
 BENCH ?= .
-CLIENTS := docker dockerd dockerd-29 containerd ctr containerd-2 ctr-2 podman buildah skopeo buildkitd buildctl crane regctl helm docker-credential-ecr-login docker-registry nginx docker-compose ip systemd-analyze aws strace zsh fish chromium runc etcd kube-apiserver cfn-lint terraform promtool prometheus
+CLIENTS := docker dockerd dockerd-29 containerd ctr containerd-2 ctr-2 podman buildah skopeo buildkitd buildctl crane regctl helm docker-credential-ecr-login docker-registry nginx docker-compose ip systemd-analyze aws strace curl jq openssl zsh fish chromium runc etcd kube-apiserver cfn-lint terraform promtool prometheus
 
 .DEFAULT_GOAL := help
 
