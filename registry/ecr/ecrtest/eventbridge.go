@@ -28,6 +28,7 @@ type eventRule struct {
 	State       string // ENABLED or DISABLED
 	Description string `json:",omitempty"`
 	targets     []*eventTarget
+	tags        map[string]string
 }
 
 // eventTarget is an SQS queue or an API destination.

@@ -23,6 +23,7 @@ func busOperations() map[string]func(e *Emulator, b *bus, input []byte) (any, er
 		"EnableRule":  busOp(func(b *bus, e *Emulator, in ruleName) (any, error) { return b.enable(in.Name, "ENABLED") }),
 		"DisableRule": busOp(func(b *bus, e *Emulator, in ruleName) (any, error) { return b.enable(in.Name, "DISABLED") }),
 		"PutTargets":  busOp((*bus).putTargets), "RemoveTargets": busOp((*bus).removeTargets), "ListTargetsByRule": busOp((*bus).listTargets),
+		"ListTagsForResource": busOp((*bus).listTags), "TagResource": busOp((*bus).tag), "UntagResource": busOp((*bus).untag),
 		"CreateConnection": busOp((*bus).createConnection), "CreateApiDestination": busOp((*bus).createAPIDestination),
 	}
 }
@@ -98,6 +99,7 @@ func (b *bus) rule(name string) (*eventRule, error) {
 
 func (b *bus) putRule(_ *Emulator, in struct {
 	Name, EventPattern, State, Description, EventBusName string
+	Tags                                                 []keyValue
 }) (any, error) {
 	if !ruleNameRE.MatchString(in.Name) {
 		return nil, errf("ValidationException", "the name of a rule has 1 to 64 of A-Z a-z 0-9 . - _")
@@ -110,8 +112,11 @@ func (b *bus) putRule(_ *Emulator, in struct {
 	}
 	r := b.rules[in.Name]
 	if r == nil {
-		r = &eventRule{Name: in.Name, ARN: b.arn("rule/" + in.Name), Bus: "default"}
+		r = &eventRule{Name: in.Name, ARN: b.arn("rule/" + in.Name), Bus: "default", tags: map[string]string{}}
 		b.rules[in.Name] = r
+		for _, t := range in.Tags { // of a rule that is there they are not updated
+			r.tags[t.Key] = t.Value
+		}
 	}
 	r.Pattern, r.State, r.Description = in.EventPattern, cmp.Or(in.State, "ENABLED"), in.Description
 	return map[string]string{"RuleArn": r.ARN}, nil
@@ -146,6 +151,9 @@ func (b *bus) enable(name, state string) (any, error) {
 	return empty{}, nil
 }
 
+// maxTargets of a rule (EventBridge User Guide, "Amazon EventBridge quotas").
+const maxTargets = 5
+
 func (b *bus) putTargets(_ *Emulator, in struct {
 	Rule    string
 	Targets []*eventTarget
@@ -164,8 +172,12 @@ func (b *bus) putTargets(_ *Emulator, in struct {
 		case !isQueue && b.destinations[t.ARN] == nil:
 			return nil, errf("ValidationException", "Target %s: this emulator delivers to SQS queues and to its own API destinations", t.ARN)
 		}
+		others := slices.DeleteFunc(slices.Clone(r.targets), func(old *eventTarget) bool { return old.ID == t.ID })
+		if len(others) == maxTargets {
+			return nil, errf("LimitExceededException", "The requested resource exceeds the maximum number allowed.")
+		}
 		t.rule = r
-		r.targets = append(slices.DeleteFunc(r.targets, func(old *eventTarget) bool { return old.ID == t.ID }), t)
+		r.targets = append(others, t)
 	}
 	return noFailures(), nil
 }

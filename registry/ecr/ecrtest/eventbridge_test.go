@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -91,6 +92,20 @@ func TestRuleToQueue(t *testing.T) {
 	v.do("DELETE", "/v2/team/app/manifests/v0", nil)
 	if got := drain(t, emu, "q"); len(got) != 1 || !strings.Contains(got[0], `"image-tag":"v1"`) {
 		t.Errorf("%q", got)
+	}
+	var more []any
+	for i := range 5 {
+		more = append(more, map[string]any{"Id": fmt.Sprint(i), "Arn": queue})
+	}
+	call("PutTargets", map[string]any{"Rule": "pushes", "Targets": more})
+	if _, exc := bridge(t, emu, creds, "PutTargets", map[string]any{"Rule": "pushes", "Targets": []any{map[string]any{"Id": "5", "Arn": queue}}}); exc != "LimitExceededException" {
+		t.Errorf("a sixth target: %q", exc)
+	}
+	call("RemoveTargets", map[string]any{"Rule": "pushes", "Ids": []string{"0", "2", "3", "4"}})
+	call("TagResource", map[string]any{"ResourceARN": rule, "Tags": []any{map[string]any{"Key": "a", "Value": "1"}, map[string]any{"Key": "b", "Value": "2"}}})
+	call("UntagResource", map[string]any{"ResourceARN": rule, "TagKeys": []string{"a"}})
+	if got := call("ListTagsForResource", map[string]any{"ResourceARN": rule}); len(got["Tags"].([]any)) != 1 {
+		t.Error(got)
 	}
 	call("DisableRule", map[string]any{"Name": "pushes"})
 	put(t, c, "team/app", "v2", img)

@@ -25,6 +25,7 @@ type queue struct {
 	arrived  chan struct{} // closed and replaced when a message arrives
 	messages []*message
 	attrs    map[string]string
+	tags     map[string]string
 	dead     func(target string, body string) // delivers to the queue that the ARN target names
 }
 
@@ -41,7 +42,7 @@ type message struct {
 func (e *Emulator) queueLocked(id queueID) *queue {
 	q := e.queues[id]
 	if q == nil {
-		q = &queue{id: id, now: e.opt.Clock, arrived: make(chan struct{}), attrs: map[string]string{"VisibilityTimeout": "30"}}
+		q = &queue{id: id, now: e.opt.Clock, arrived: make(chan struct{}), attrs: map[string]string{"VisibilityTimeout": "30"}, tags: map[string]string{}}
 		q.dead = func(arn, body string) {
 			if to, ok := parseQueueARN(arn); ok {
 				e.queue(to).send(body, 0)

@@ -2,6 +2,7 @@ package ecrtest
 
 import (
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"regexp"
@@ -31,6 +32,8 @@ type sqsIn struct {
 	ReceiptHandle               string
 	MessageBody                 string
 	Entries                     []sqsEntry
+	Tags                        map[string]string // also of CreateQueue, which writes it in lower case
+	TagKeys                     []string
 }
 
 type sqsEntry struct {
@@ -81,6 +84,9 @@ func sqsOperations() map[string]sqsOperation {
 		"DeleteMessageBatch":           {true, (*sqsCall).deleteBatch},
 		"ChangeMessageVisibility":      {true, (*sqsCall).changeVisibility},
 		"ChangeMessageVisibilityBatch": {true, (*sqsCall).changeVisibilityBatch},
+		"ListQueueTags":                {true, (*sqsCall).listTags},
+		"TagQueue":                     {true, (*sqsCall).tag},
+		"UntagQueue":                   {true, (*sqsCall).untag},
 		"PurgeQueue":                   {true, (*sqsCall).purge},
 		"DeleteQueue":                  {true, (*sqsCall).deleteQueue},
 	}
@@ -182,7 +188,32 @@ func (c *sqsCall) create() (any, *sqsError) {
 		return nil, sqsErr("InvalidParameterValue", "", "Can only include alphanumeric characters, hyphens, or underscores. 1 to 80 in length")
 	}
 	c.queue = c.Emulator.queue(c.id)
+	c.tag()
 	return queueURL{c.queueURL(c.in.QueueName)}, c.set()
+}
+
+func (c *sqsCall) listTags() (any, *sqsError) {
+	c.queue.mu.Lock()
+	defer c.queue.mu.Unlock()
+	return struct {
+		Tags queueTags `json:",omitempty" xml:"Tag"`
+	}{maps.Clone(c.queue.tags)}, nil
+}
+
+func (c *sqsCall) tag() (any, *sqsError) {
+	c.queue.mu.Lock()
+	defer c.queue.mu.Unlock()
+	maps.Copy(c.queue.tags, c.in.Tags)
+	return empty{}, nil
+}
+
+func (c *sqsCall) untag() (any, *sqsError) {
+	c.queue.mu.Lock()
+	defer c.queue.mu.Unlock()
+	for _, key := range c.in.TagKeys {
+		delete(c.queue.tags, key)
+	}
+	return empty{}, nil
 }
 
 // set stores the attributes of the input. A policy that could not be enforced is refused.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"encoding/xml"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -109,6 +110,15 @@ func (p *queryProtocol) decode(_ []byte, in *sqsIn) error {
 		}
 		in.Attributes[f.Get("Attribute."+itoa(i)+".Name")] = f.Get("Attribute." + itoa(i) + ".Value")
 	}
+	for i := 1; i <= maxQueryList && f.Has("Tag."+itoa(i)+".Key"); i++ {
+		if in.Tags == nil {
+			in.Tags = map[string]string{}
+		}
+		in.Tags[f.Get("Tag."+itoa(i)+".Key")] = f.Get("Tag." + itoa(i) + ".Value")
+	}
+	for i := 1; i <= maxQueryList && f.Has("TagKey."+itoa(i)); i++ {
+		in.TagKeys = append(in.TagKeys, f.Get("TagKey."+itoa(i)))
+	}
 	for i := 1; i <= maxQueryList; i++ {
 		key := f.Get("Action") + "RequestEntry." + itoa(i) + "."
 		if !f.Has(key + "Id") {
@@ -179,6 +189,18 @@ func (a attributes) MarshalXML(enc *xml.Encoder, start xml.StartElement) error {
 	slices.Sort(keys)
 	for _, k := range keys {
 		if err := enc.EncodeElement(struct{ Name, Value string }{k, a[k]}, start); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// queueTags are attributes whose names are called keys.
+type queueTags map[string]string
+
+func (t queueTags) MarshalXML(e *xml.Encoder, start xml.StartElement) error {
+	for _, k := range slices.Sorted(maps.Keys(t)) {
+		if err := e.EncodeElement(keyValue{k, t[k]}, start); err != nil {
 			return err
 		}
 	}

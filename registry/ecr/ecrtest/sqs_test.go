@@ -135,6 +135,15 @@ func TestQueue(t *testing.T) {
 		t.Fatal(got, err)
 	}
 	q := got.QueueUrl
+	if _, err := c.TagQueue(ctx, &sqs.TagQueueInput{QueueUrl: q, Tags: map[string]string{"a": "1", "b": "2"}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.UntagQueue(ctx, &sqs.UntagQueueInput{QueueUrl: q, TagKeys: []string{"a"}}); err != nil {
+		t.Fatal(err)
+	}
+	if tags, err := c.ListQueueTags(ctx, &sqs.ListQueueTagsInput{QueueUrl: q}); err != nil || len(tags.Tags) != 1 || tags.Tags["b"] != "2" {
+		t.Errorf("tags: %v, %v", tags, err)
+	}
 	if _, err := c.GetQueueUrl(ctx, &sqs.GetQueueUrlInput{QueueName: aws.String("none")}); code(err) != "AWS.SimpleQueueService.NonExistentQueue" && code(err) != "QueueDoesNotExist" {
 		t.Error(code(err))
 	}
