@@ -71,6 +71,7 @@ func (p *page) routes(mux *http.ServeMux) {
 	for path := range p.assets {
 		mux.Handle("GET /"+path, secured(http.HandlerFunc(p.asset)))
 	}
+	mux.Handle("GET /favicon.ico", http.RedirectHandler(p.assets["icon.svg"].href, http.StatusSeeOther)) // of what is no page, as a refusal
 	mux.Handle("GET /login", secured(p.who.only(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "/", http.StatusSeeOther)
 	}))))

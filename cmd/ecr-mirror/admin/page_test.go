@@ -236,7 +236,7 @@ func TestWords(t *testing.T) {
 		ago(now, now): "now", ago(now, now.Add(-25*time.Second)): "20 s ago", ago(now, now.Add(5*time.Minute)): "in 5 min", ago(now, now.Add(-72*time.Hour)): "3 d ago",
 		strings.Join(placeName(frankfurt), " "): "eu-central-1 111122223333", strings.Join(placeName("registry.example.com:5000"), " "): "registry.example.com:5000",
 		strings.Join(placeName("111122223333.dkr.ecr-fips.us-gov-west-1.amazonaws.com"), " "): "us-gov-west-1 111122223333",
-		dollars(-9.585): "−$9.59", dollars(0): "$0.00", shortDigest("sha256:0123456789abcdef"): "0123456789ab", shortDigest("x"): "x", percent(0.951): "95.1 %",
+		dollars(-9.585): "−$9.59", dollars(0): "$0.00", dollars(-0.004): "$0.00", shortDigest("sha256:0123456789abcdef"): "0123456789ab", shortDigest("x"): "x", percent(0.951): "95.1 %",
 	} {
 		if got != want {
 			t.Errorf("%q, want %q", got, want)

@@ -113,10 +113,10 @@ func placeName(host string) []string {
 }
 
 func dollars(v float64) string {
-	if v < 0 {
+	if v <= -0.005 {
 		return "−$" + strconv.FormatFloat(-v, 'f', 2, 64)
 	}
-	return "$" + strconv.FormatFloat(v, 'f', 2, 64)
+	return "$" + strconv.FormatFloat(max(v, 0), 'f', 2, 64)
 }
 
 func percent(part float64) string { return strconv.FormatFloat(part*100, 'f', 1, 64) + " %" }

@@ -77,10 +77,10 @@ func (p *Page) Type(selector, text string) {
 	p.do("Input.insertText", map[string]any{"text": text}, nil)
 }
 
-// Press presses a key.
-func (p *Page) Press(key string, code int) {
+// Enter presses the key.
+func (p *Page) Enter() {
 	p.t.Helper()
 	for _, kind := range []string{"keyDown", "keyUp"} {
-		p.do("Input.dispatchKeyEvent", map[string]any{"type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code}, nil)
+		p.do("Input.dispatchKeyEvent", map[string]any{"type": kind, "key": "Enter", "code": "Enter", "text": "\r", "windowsVirtualKeyCode": 13}, nil)
 	}
 }

@@ -21,7 +21,7 @@ import (
 )
 
 // patience is for a call, and for what a page is waited for.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // Page is a browser with one page.
 type Page struct {
