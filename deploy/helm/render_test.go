@@ -124,6 +124,7 @@ func TestRefused(t *testing.T) {
 		"config.mirrors[0].events: several":    {image, queue, open},
 		"config.mirrors[0].replication.sweep":  {image, timed, open},
 		"config: error converting YAML":        {image, `config="auth: {none: ["`},
+		"networkPolicy.monitoring":             {image, mirror, open, `monitoring.enabled=true`},
 		"config.role":                          {image, mirror, open, `config.role="front"`},
 		"by this queue the workers":            {image, timed, open, `workers.replicas=1`},
 		"nodes.mirror: say how":                {image, `shape="nodes"`},

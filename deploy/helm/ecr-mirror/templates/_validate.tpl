@@ -60,6 +60,9 @@
 {{- fail (printf "config.mirrors[%d].replication.sweep: every replica would compare: leave it out and set sweep.enabled, or have one replica" $i) -}}
 {{- end -}}
 {{- end -}}
+{{- if and $v.monitoring.enabled $v.networkPolicy.enabled (not $v.networkPolicy.monitoring) -}}
+{{- fail "networkPolicy.monitoring: monitoring.enabled, and the policy does not let Prometheus in: say who it is" -}}
+{{- end -}}
 {{- if and $v.nodes.enabled (not $v.nodes.mirror) -}}
 {{- fail "nodes.mirror: say how the nodes reach the mirror, such as https://mirror.internal:5000: they do not resolve the cluster's names" -}}
 {{- end -}}
