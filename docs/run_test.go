@@ -158,15 +158,19 @@ func TestOptionsInText(t *testing.T) {
 	var learn func(command ...string)
 	learn = func(command ...string) {
 		help, err := exec.Command(binary, append(command, "--help")...).Output()
-		if err != nil {
+		if err != nil && len(command) < 2 {
 			t.Fatalf("%v --help: %v", command, err)
 		}
 		for _, flag := range optionRE.FindAllString(string(help), -1) {
 			options[flag] = true
 		}
 		for _, name := range regexp.MustCompile(`(?m)^  ([a-z]+(?:-[a-z]+)*) +[A-Z]`).FindAllStringSubmatch(string(help), -1) {
-			if known[name[1]] = true; len(command) < 1 {
+			switch len(command) {
+			case 0:
+				known[name[1]] = true
 				learn(name[1])
+			case 1: // it may be a sentence, and then there is no such command
+				learn(command[0], name[1])
 			}
 		}
 	}
