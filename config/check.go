@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net"
+	"net/url"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -63,6 +64,7 @@ func (c *checker) config(cfg *Config) {
 	}
 	c.oneOf("log.level", cfg.Log.Level, []string{"debug", "info", "warn", "error"})
 	c.oneOf("log.format", cfg.Log.Format, []string{"text", "json"})
+	c.traces(cfg.Traces)
 	c.limit("limits.requests", cfg.Limits.Requests, "limits.requestsPerClient", &cfg.Limits.RequestsPerClient)
 	c.limit("limits.connections", cfg.Limits.Connections, "limits.connectionsPerClient", &cfg.Limits.ConnectionsPerClient)
 	if len(cfg.Mirrors) == 0 {
@@ -94,6 +96,24 @@ func (c *checker) config(cfg *Config) {
 		c.soleWriters(cfg.Mirrors)
 		c.circles(cfg.Mirrors)
 		c.role(cfg)
+	}
+}
+
+func (c *checker) traces(t *Traces) {
+	if t == nil {
+		return
+	}
+	u, err := url.Parse(t.Endpoint)
+	switch {
+	case t.Endpoint == "":
+		c.problem("traces.endpoint", "required")
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "":
+		c.problem("traces.endpoint", "want a base URL, as http://127.0.0.1:4318") // it may hold a password
+	default:
+		t.Endpoint = strings.TrimRight(t.Endpoint, "/")
+	}
+	if t.Sample == 0 {
+		t.Sample = 0.01
 	}
 }
 

@@ -24,8 +24,8 @@ type Config struct {
 	// client authentication (auth, or tls.clientCA), or auth.none: true, which says that none is meant; with credentials also
 	// tls, or auth.insecure: true.
 	Listen string `yaml:"listen"`
-	// Admin is where a page for people, /metrics, /healthz, /readyz, /status and, for those whom adminAuth lets in, /dead-letters, /purge, /plan and /sync
-	// listen; it never serves the registry. Default: 127.0.0.1:5001.
+	// Admin is where a page for people, /metrics, /healthz, /readyz, /status and, for those whom adminAuth lets in, /dead-letters,
+	// /purge, /plan, /sync and /debug/pprof/ listen; it never serves the registry. Default: 127.0.0.1:5001.
 	Admin string `yaml:"admin"`
 	// AdminAuth says who may change something through the admin port. Default: clients on this host alone.
 	AdminAuth AdminAuth `yaml:"adminAuth"`
@@ -43,6 +43,8 @@ type Config struct {
 	Limits Limits `yaml:"limits"`
 	// Log is what is written to standard error.
 	Log Log `yaml:"log"`
+	// Traces are OpenTelemetry spans of requests, calls to upstreams and replication jobs. Default: none are made.
+	Traces *Traces `yaml:"traces"`
 }
 
 // TLS names PEM files; they are read again when they change.
@@ -260,6 +262,15 @@ type Webhook struct {
 type Log struct {
 	Level  string `yaml:"level"`  // debug, info, warn or error. Default: info
 	Format string `yaml:"format"` // text or json. Default: text
+}
+
+// Traces says where spans are sent, by OTLP over HTTP. Clients cannot have theirs sampled: a traceparent counts only in requests that
+// are sampled anyway.
+type Traces struct {
+	// Endpoint is the collector's base URL, as http://127.0.0.1:4318; /v1/traces is below it. Headers that it wants, as
+	// credentials, are taken from the environment: OTEL_EXPORTER_OTLP_HEADERS. Required.
+	Endpoint string `yaml:"endpoint"`
+	Sample   Share  `yaml:"sample"` // the share of requests and jobs that have spans, more than 0 and up to 1. Default: 0.01
 }
 
 func (c *Config) setDefaults() {

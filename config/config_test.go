@@ -45,6 +45,7 @@ func TestFull(t *testing.T) {
 		Cache:  config.Cache{Path: "/data/cache", Size: 200 << 30, FillOnProbe: true},
 		Limits: config.Limits{Requests: 1000, RequestsPerClient: 100, Connections: 2000, ConnectionsPerClient: 500},
 		Log:    config.Log{Level: "debug", Format: "json"},
+		Traces: &config.Traces{Endpoint: "https://collector.example.com/otlp", Sample: 0.5},
 		Mirrors: []config.Mirror{{
 			Names: []string{"111122223333.dkr.ecr.us-west-2.amazonaws.com", "images.example.com:5000"},
 			Source: config.Registry{Registry: "111122223333.dkr.ecr.us-west-2.amazonaws.com", RoleARN: "arn:aws:iam::111122223333:role/read",

@@ -20,3 +20,16 @@ func (r *Rate) UnmarshalText(text []byte) error {
 	*r = Rate(f)
 	return nil
 }
+
+// Share is a part of a whole; 0: the default.
+type Share float64
+
+// UnmarshalText reads 0.01 or 1.
+func (s *Share) UnmarshalText(text []byte) error {
+	f, err := strconv.ParseFloat(string(text), 64)
+	if err != nil || !(f > 0 && f <= 1) {
+		return fmt.Errorf("want more than 0 and at most 1, not %q", text)
+	}
+	*s = Share(f)
+	return nil
+}

@@ -205,7 +205,7 @@ func (r *referenceOf) kind(e ast.Expr) (kind, level string) {
 		if r.structs[e.Name] != nil {
 			return "keys", e.Name
 		}
-		if kind, ok := map[string]string{"string": "text", "bool": "true or false", "int": "number", "float64": "number", "Rate": "number", "Price": "number", "Size": "size"}[e.Name]; ok {
+		if kind, ok := map[string]string{"string": "text", "bool": "true or false", "int": "number", "float64": "number", "Rate": "number", "Share": "number", "Price": "number", "Size": "size"}[e.Name]; ok {
 			return kind, ""
 		}
 	}

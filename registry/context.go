@@ -31,6 +31,26 @@ func LaneOf(ctx context.Context) Lane {
 	return l
 }
 
+type causeKey struct{}
+
+// WithCause says for what the calls made with the context are made: what a tracer, which alone knows its type, finds again
+// with CauseOf.
+func WithCause(ctx context.Context, cause any) context.Context {
+	return context.WithValue(ctx, causeKey{}, cause)
+}
+
+// CauseOf returns the context's cause, or nil.
+func CauseOf(ctx context.Context) any { return ctx.Value(causeKey{}) }
+
+// Apart returns base with the lane and the cause of asker: for work that asker began and that does not end with it.
+func Apart(base, asker context.Context) context.Context {
+	base = WithLane(base, LaneOf(asker))
+	if cause := CauseOf(asker); cause != nil {
+		base = WithCause(base, cause)
+	}
+	return base
+}
+
 type doubtKey struct{}
 
 // WithDoubt has Tiers ask r last: it was caught with wrong bytes of what the context is used to ask for.

@@ -22,7 +22,7 @@ type outcome struct {
 }
 
 // work does one attempt at j and tells the queue, the metrics and the log how it went.
-func (w *Workers) work(ctx context.Context, j Job) {
+func (w *Workers) work(ctx context.Context, j Job) (result string, err error) {
 	began := w.o.Now()
 	w.speed.begin(began)
 	res, err := w.attempt(ctx, j)
@@ -31,14 +31,14 @@ func (w *Workers) work(ctx context.Context, j Job) {
 	w.speed.end(now, err == nil || handed || errors.Is(err, ErrGone) || errors.Is(err, ErrUnwanted))
 	if err != nil && ctx.Err() != nil && !handed && !errors.Is(err, ErrGone) {
 		w.o.Queue.Release(j)
-		return
+		return "released", err
 	}
 	gone := errors.Is(err, ErrGone) && registry.CodeOf(err) != registry.CodeNameUnknown
 	other := err == nil && j.Hint != "" && j.Hint != res.Digest
 	early := (gone || other) && j.Lane == registry.LaneEvent && time.Since(j.Created) < settling
 	if early && (gone || res.Found) {
 		w.o.Queue.Postpone(j, settling/10)
-		return
+		return "postponed", err
 	}
 	var o outcome
 	switch {
@@ -56,6 +56,7 @@ func (w *Workers) work(ctx context.Context, j Job) {
 		o = w.copied(ctx, j, res, other, early)
 	}
 	w.report(ctx, j, o, now.Sub(began))
+	return o.result, err
 }
 
 func (w *Workers) failed(j Job, cause error, now time.Time) outcome {

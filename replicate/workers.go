@@ -34,11 +34,14 @@ var errHanded = errors.New("handed over")
 type Options struct {
 	Queue       *Queue
 	Mirrors     map[string]Mirror
-	Concurrency int              // jobs at a time: 4; one more if clients or events asked for it
-	Uploads     int              // uploads at a time for one job: 3
-	NoProgress  time.Duration    // a job in which nothing moves for this long fails: 10m; waiting for a quota counts as not moving
-	Logger      *slog.Logger     // one line per attempt; nil: none
-	Now         func() time.Time // for durations in the log and ages in metrics; nil: time.Now
+	Concurrency int           // jobs at a time: 4; one more if clients or events asked for it
+	Uploads     int           // uploads at a time for one job: 3
+	NoProgress  time.Duration // a job in which nothing moves for this long fails: 10m; waiting for a quota counts as not moving
+	Logger      *slog.Logger  // one line per attempt; nil: none
+	// Begin is told of each attempt when it begins, and what it returns of its end: result is as in the metrics, or released or
+	// postponed. The attempt has the context that it returns. nil: nobody is told.
+	Begin func(ctx context.Context, j Job) (_ context.Context, end func(result string, err error))
+	Now   func() time.Time // for durations in the log and ages in metrics; nil: time.Now
 }
 
 // Workers do the queue's jobs.
@@ -96,7 +99,12 @@ func (w *Workers) run(ctx context.Context, highest registry.Lane) error {
 			w.o.Queue.Postpone(j, until.Sub(w.o.Now()))
 			continue
 		}
-		w.work(ctx, j)
+		if w.o.Begin == nil {
+			w.work(ctx, j)
+			continue
+		}
+		attempt, end := w.o.Begin(ctx, j)
+		end(w.work(attempt, j))
 	}
 }
 

@@ -95,7 +95,8 @@ func (s *Store) startFill(ctx context.Context, v *view, o registry.Object, r reg
 	f := &fill{s: s, digest: o.Digest, starter: v, origin: p, first: r.Offset, ready: make(chan struct{}), wake: make(chan struct{}),
 		members: map[place]*view{p: v}, order: []place{p}, syncing: make(chan struct{}, 1), kick: make(chan struct{}, 1),
 		lane: registry.LaneOf(ctx), whole: s.opts.FillOnProbe || !probes(r)}
-	if !s.spawnLocked(func() { f.run(s.ctx) }) {
+	work := registry.Apart(s.ctx, ctx)
+	if !s.spawnLocked(func() { f.run(work) }) {
 		return nil, errClosed
 	}
 	s.fills[o.Digest] = f

@@ -39,13 +39,13 @@ func (v *view) openManifest(ctx context.Context, o registry.Object, r registry.R
 			return c, err
 		}
 	}
-	lane := registry.LaneOf(ctx)
+	work := registry.Apart(s.ctx, ctx)
 	fetch := s.flights.DoChan(fmt.Sprintf("%p %s %s", v, o.Repo, o.Digest), func() (any, error) {
 		if !s.begin() {
 			return nil, errClosed
 		}
 		defer s.work.Done()
-		return v.fetchManifest(registry.WithLane(s.ctx, lane), o)
+		return v.fetchManifest(work, o)
 	})
 	select {
 	case <-ctx.Done():

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/admin"
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/trace"
 	"github.com/ecr-mirror/ecr-mirror/config"
 	"github.com/ecr-mirror/ecr-mirror/registry/ecr"
 	"github.com/ecr-mirror/ecr-mirror/replicate"
@@ -34,6 +35,7 @@ type app struct {
 	log     *slog.Logger
 	store   *storage.Store
 	queue   *replicate.Queue
+	traces  *trace.Tracer // nil: off
 	workers *replicate.Workers
 	works   bool // else the workers hand over
 	events  []part
@@ -71,12 +73,12 @@ func newApp(ctx context.Context, cfg *config.Config, base *aws.Config, log *slog
 	}()
 	var clients http.Handler = http.NotFoundHandler()
 	if cfg.Fronts() {
-		front, err := newFront(cfg.Limits, a.fronts, a.metrics, log)
+		front, err := newFront(cfg.Limits, a.fronts, a.metrics, a.traces, log)
 		if err != nil {
 			return nil, err
 		}
 		a.metrics.MustRegister(front.Collectors()...)
-		clients = front
+		clients = a.traces.Front(front)
 	}
 	a.metrics.MustRegister(a.collectors()...)
 	pages, err := a.adminHandler(cfg)
@@ -110,7 +112,13 @@ func assemble(ctx context.Context, cfg *config.Config, base *aws.Config, log *sl
 	}
 	limits := ecr.NewLimits()
 	metrics.MustRegister(limits.Collectors()...)
-	up := upstreams{aws: base, limits: limits, tokens: newTokens(), log: log}
+	if c := cfg.Traces; c != nil {
+		if a.traces, err = trace.New(ctx, trace.Options{Endpoint: c.Endpoint, Sample: float64(c.Sample), Version: buildVersion(), Logger: log}); err != nil {
+			return nil, err
+		}
+		metrics.MustRegister(a.traces.Collectors()...)
+	}
+	up := upstreams{aws: base, limits: limits, tokens: newTokens(), traces: a.traces, log: log}
 	metrics.MustRegister(up.tokens)
 
 	jobs := make(map[string]replicate.Mirror)
@@ -141,7 +149,7 @@ func assemble(ctx context.Context, cfg *config.Config, base *aws.Config, log *sl
 			a.events = append(a.events, *w.event)
 		}
 	}
-	a.workers = replicate.NewWorkers(replicate.Options{Queue: a.queue, Mirrors: jobs, Logger: log})
+	a.workers = replicate.NewWorkers(replicate.Options{Queue: a.queue, Mirrors: jobs, Begin: a.traces.Begin(), Logger: log})
 	metrics.MustRegister(a.workers.Collectors()...)
 	if len(timed) > 0 {
 		s := replicate.NewSweeping(replicate.SweepingOptions{Sweeps: timed, Logger: log})

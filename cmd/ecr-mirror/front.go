@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/admin"
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/trace"
 	"github.com/ecr-mirror/ecr-mirror/config"
 	"github.com/ecr-mirror/ecr-mirror/registry"
 	"github.com/ecr-mirror/ecr-mirror/registry/mirror"
@@ -88,8 +89,8 @@ func tellers(destination, source *config.Registry, there, here func(string) stri
 
 // newFront puts the mirrors behind one handler, each with what decides who may pull. Mirrors with the same htpasswd file share
 // one.
-func newFront(limits config.Limits, fronts []front, metrics *prometheus.Registry, log *slog.Logger) (*serve.Handler, error) {
-	o := serve.Options{Logger: log, MaxConcurrent: limits.Requests, MaxPerClient: limits.RequestsPerClient}
+func newFront(limits config.Limits, fronts []front, metrics *prometheus.Registry, traces *trace.Tracer, log *slog.Logger) (*serve.Handler, error) {
+	o := serve.Options{Logger: log, Answered: traces.Answered(), MaxConcurrent: limits.Requests, MaxPerClient: limits.RequestsPerClient}
 	files := make(map[string]*serve.Htpasswd)
 	for _, f := range fronts {
 		switch file := f.auth.HTPasswd; {

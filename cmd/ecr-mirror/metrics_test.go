@@ -54,6 +54,7 @@ var labels = map[string]string{
 	"outcome":                              "handled ignored unwanted unknown malformed foreign failed",
 	"result":                               results,
 	"call":                                 "the calls of ECR's API that are used",
+	"ecr_mirror_trace_spans_total/result":  "ok failed",
 	"ecr_mirror_upstream_calls_total/call": "resolve stat open",
 	"ecr_mirror_event_queue_errors_total/call": "receive delete hide",
 	"ecr_mirror_fills_total/result":            "complete corrupt damaged refused uncached interrupted failed",
@@ -82,6 +83,7 @@ func TestMetrics(t *testing.T) {
   auth: {ecr: true}
 - names: [third.example.com]
   source: {registry: $front, username: AWS, passwordFile: /nowhere}
+traces: {endpoint: "http://127.0.0.1:1", sample: 1}
 `, "333333333333/eu-west-1")
 	dir := t.TempDir()
 	writeCert(t, dir, "tls", time.Now())

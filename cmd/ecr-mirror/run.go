@@ -77,5 +77,6 @@ func (a *app) close() error {
 	if a.store != nil {
 		errs = append(errs, a.store.Close())
 	}
+	errs = append(errs, a.traces.Close())
 	return errors.Join(errs...)
 }

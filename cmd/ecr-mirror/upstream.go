@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/url"
 	"strings"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/trace"
 	"github.com/ecr-mirror/ecr-mirror/config"
 	"github.com/ecr-mirror/ecr-mirror/registry"
 	"github.com/ecr-mirror/ecr-mirror/registry/ecr"
@@ -32,6 +34,7 @@ type upstreams struct {
 	aws    *aws.Config            // nil: the SDK's default chain of credentials
 	limits *ecr.Limits            // nil: each registry has its own
 	tokens *prometheus.CounterVec // fetched, by registry and result; nil: not counted
+	traces *trace.Tracer          // nil: off
 	log    *slog.Logger           // nil: none
 }
 
@@ -48,6 +51,7 @@ func (u upstreams) open(ctx context.Context, c config.Registry) (upstream, error
 		if u.tokens != nil {
 			o.Fetched = func(err error) { u.tokens.WithLabelValues(c.Host(), registry.Result(err)).Inc() }
 		}
+		o.Wrap = u.wrap()
 		return remote.New(o)
 	}
 	front := ""
@@ -56,7 +60,7 @@ func (u upstreams) open(ctx context.Context, c config.Registry) (upstream, error
 	}
 	return ecr.New(ctx, ecr.Options{
 		Host: c.Host(), Front: front, Account: c.Account, Region: c.Region, Endpoint: c.Endpoint,
-		RoleARN: c.RoleARN, Profile: c.Profile, AWS: u.aws, Limits: u.limits, Logger: u.log,
+		RoleARN: c.RoleARN, Profile: c.Profile, AWS: u.aws, Limits: u.limits, Wrap: u.wrap(), Logger: u.log,
 		Settings: ecr.RepositorySettings{TagMutability: c.Repositories.TagMutability, ScanOnPush: c.Repositories.ScanOnPush,
 			Encryption: c.Repositories.Encryption, KMSKey: c.Repositories.KMSKey, Tags: c.Repositories.Tags},
 		Rates: map[string]float64{
@@ -69,6 +73,14 @@ func (u upstreams) open(ctx context.Context, c config.Registry) (upstream, error
 			"GetDownloadUrlForLayer":      float64(c.Rates.GetDownloadURLForLayer),
 		},
 	})
+}
+
+// wrap is what is put around the transports.
+func (u upstreams) wrap() func(http.RoundTripper) http.RoundTripper {
+	if u.traces == nil {
+		return nil
+	}
+	return u.traces.Upstream
 }
 
 // newQueue returns a client of the SQS queue at queueURL: AWS's, a VPC endpoint's or an emulator's, whatever its host is. The

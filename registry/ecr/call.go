@@ -115,3 +115,16 @@ func (b *boundedBody) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// clientTransport and roundTripClient have something put around the SDK's client that is made to be put around a transport.
+type clientTransport struct{ client aws.HTTPClient }
+
+func (t clientTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	return t.client.Do(req)
+}
+
+type roundTripClient struct{ transport http.RoundTripper }
+
+func (c roundTripClient) Do(req *http.Request) (*http.Response, error) {
+	return c.transport.RoundTrip(req)
+}

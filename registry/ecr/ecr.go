@@ -52,6 +52,8 @@ type Options struct {
 	// HTTPClient fetches layers from presigned URLs. It must not add credentials; redirects are never followed. Nil: one of
 	// the Registry's own, HTTP/1.1 only, without compression.
 	HTTPClient *http.Client
+	// Wrap is put around the transports of layers and of the control API; nil: nothing is.
+	Wrap func(http.RoundTripper) http.RoundTripper
 	// StallTimeout ends a layer download that yields no byte for so long; 0: 20 s.
 	StallTimeout time.Duration
 	// CallTimeout bounds one control call, not the wait for its turn; 0: 30 s (a part's upload has four times that).
@@ -136,6 +138,9 @@ func New(ctx context.Context, o Options) (*Registry, error) {
 		r.layers = layerClient()
 	}
 	r.layers = withoutRedirects(r.layers)
+	if o.Wrap != nil {
+		r.layers.Transport = o.Wrap(cmp.Or(r.layers.Transport, http.DefaultTransport))
+	}
 	r.api = ecr.NewFromConfig(cfg, func(e *ecr.Options) {
 		e.Retryer = aws.NopRetryer{} // the caller retries: it knows who waits
 		switch {
@@ -184,6 +189,9 @@ func awsConfig(ctx context.Context, o Options, h Host) (aws.Config, *aws.Credent
 	}
 	if cfg.HTTPClient == nil {
 		cfg.HTTPClient = awshttp.NewBuildableClient()
+	}
+	if o.Wrap != nil {
+		cfg.HTTPClient = roundTripClient{o.Wrap(clientTransport{cfg.HTTPClient})}
 	}
 	cfg.HTTPClient = boundedClient{cfg.HTTPClient}
 	return cfg, cache, nil

@@ -36,7 +36,7 @@ func (m *Mirror) Resolve(ctx context.Context, repo, tag string) (registry.Descri
 		// The lane is part of the key: a client does not wait in a backfill's queue.
 		lane := registry.LaneOf(ctx)
 		flight := m.flights.DoChan(flightKey(lane, tagKey(repo, tag)), func() (any, error) {
-			return m.lookup(registry.WithLane(context.Background(), lane), repo, tag), nil
+			return m.lookup(registry.Apart(context.Background(), ctx), repo, tag), nil
 		})
 		select {
 		case <-ctx.Done():

@@ -50,8 +50,9 @@ type Options struct {
 	// Transport replaces the one made here, which asks for no compression, speaks HTTP/1.1 and honours HTTPS_PROXY. One that is
 	// given must not decompress.
 	Transport http.RoundTripper
-	Fetched   func(error) // is told of every attempt to get a bearer token; nil: nobody is
-	UserAgent string      // "ecr-mirror" if ""
+	Wrap      func(http.RoundTripper) http.RoundTripper // is put around the transport; nil: nothing is
+	Fetched   func(error)                               // is told of every attempt to get a bearer token; nil: nobody is
+	UserAgent string                                    // "ecr-mirror" if ""
 }
 
 // Registry implements registry.Reader, Writer, Lister and Deleter.
@@ -81,6 +82,9 @@ func New(o Options) (*Registry, error) {
 	}
 	if o.Transport == nil {
 		o.Transport = newTransport()
+	}
+	if o.Wrap != nil {
+		o.Transport = o.Wrap(o.Transport)
 	}
 	return &Registry{base: base, ns: o.NS, timeout: o.Timeout, transport: o.Transport, redirects: newRedirects(), auth: &auth.Client{
 		Client:     &http.Client{Transport: o.Transport, CheckRedirect: checkRedirect},

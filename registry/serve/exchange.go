@@ -147,6 +147,10 @@ func (x *exchange) done() {
 	if x.trace.Stale() > 0 {
 		x.h.metrics.stale.WithLabelValues(mirror).Inc()
 	}
+	if x.h.opts.Answered != nil {
+		x.h.opts.Answered(x.r.Context(), Answer{Endpoint: x.req.Endpoint.String(), Mirror: mirror, Repo: x.repo, Object: x.req.Tag + x.req.Digest.String(),
+			Tier: x.trace.Tier(), Status: x.status, Bytes: x.bytes, Class: class, Err: x.err})
+	}
 	level := slog.LevelInfo
 	attrs := []slog.Attr{slog.String("method", x.r.Method), slog.String("endpoint", x.req.Endpoint.String()), slog.String("repo", x.repo),
 		slog.String("object", x.req.Tag+x.req.Digest.String()), slog.String("tier", x.trace.Tier()), slog.Int("status", x.status),

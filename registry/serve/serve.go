@@ -14,6 +14,7 @@
 package serve
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -46,7 +47,20 @@ type Options struct {
 	DirectTimeout time.Duration // the same for a direct reference, which has no next host; 10s
 	MaxConcurrent int           // requests served at once; those that continue a download come on top; 4096
 	MaxPerClient  int           // the same for one client address, or IPv6 /64; 0: no bound of its own
-	WriteTimeout  time.Duration // for a client to take 1 MiB before it is given up; 2m
+	// Answered is told of every request when it has been answered; nil: nobody is.
+	Answered     func(context.Context, Answer)
+	WriteTimeout time.Duration // for a client to take 1 MiB before it is given up; 2m
+}
+
+// Answer is what became of a request.
+type Answer struct {
+	Endpoint, Mirror, Repo string // Mirror and Repo are "" where the request names none that there is
+	Object                 string // the tag or digest asked for
+	Tier                   string // that answered; "" if none did
+	Status                 int
+	Bytes                  int64  // of the body
+	Class                  string // ok, client_left, or the class of the error
+	Err                    error
 }
 
 // Handler implements http.Handler. The server in front of it sets ReadHeaderTimeout, IdleTimeout and MaxHeaderBytes; its

@@ -14,7 +14,8 @@ import (
 	"github.com/ecr-mirror/ecr-mirror/registry/registrytest"
 )
 
-// Bytes leave by sendfile, from a complete blob and from one that still grows.
+// Bytes leave by sendfile, from a complete blob and from one that still grows; also while each request is traced, for a collector
+// that is not there.
 func TestSendfile(t *testing.T) {
 	t.Parallel()
 	need(t, "root", "strace", "docker-registry")
@@ -22,9 +23,16 @@ func TestSendfile(t *testing.T) {
 	layer := n.Blobs[len(n.Blobs)-1]
 	registry := dockerRegistry(t)
 	push(t, registry, "team/app", "1", n)
+	for name, top := range map[string]string{"plain": "", "spans": "traces: {endpoint: \"http://127.0.0.1:1\", sample: 1}\n"} {
+		t.Run(name, func(t *testing.T) { sendsFiles(t, registry, layer, top) })
+	}
+}
+
+func sendsFiles(t *testing.T, registry string, layer registrytest.Blob, top string) {
 	half := layer.Desc.Size / 2
 	source := newGate(t, registry, &gate{holdFrom: half})
-	m := startMirror(t, nil, plain(registryName, source.addr, ""))
+	m := newMirror(t, nil, "{none: true}", top, plain(registryName, source.addr, ""))
+	m.start(t)
 	if _, err := get("http://" + m.addr + "/v2/team/app/manifests/1"); err != nil {
 		t.Fatal(err)
 	}
