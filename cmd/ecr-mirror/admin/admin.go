@@ -68,6 +68,7 @@ func New(o Options) http.Handler {
 	mux.Handle("/dead-letters/", who.only(dead.handler()))
 	mux.Handle("POST /purge", who.only(purgeHandler(o.Purge, o.Logger)))
 	newPage(o, who, dead).routes(mux)
+	profiles(mux, who)
 	return timely(mux)
 }
 
