@@ -45,7 +45,8 @@ func startCluster(t *testing.T) *cluster {
 	}
 	p := start(t, "kube-apiserver", "--etcd-servers", "http://"+etcd, "--bind-address", "127.0.0.1", "--secure-port", port, "--cert-dir", dir,
 		"--service-account-issuer", "https://kubernetes.example.com", "--service-account-key-file", key, "--service-account-signing-key-file", key,
-		"--service-cluster-ip-range", "10.0.0.0/24", "--authorization-mode", "RBAC", "--token-auth-file", tokens)
+		"--service-cluster-ip-range", "10.0.0.0/24", "--advertise-address", "192.0.2.1", "--endpoint-reconciler-type", "none", // nobody is to find it
+		"--authorization-mode", "RBAC", "--token-auth-file", tokens)
 	c := &cluster{url: "https://" + api}
 	eventually(t, "kube-apiserver is ready", p, func() bool {
 		if c.client == nil {
