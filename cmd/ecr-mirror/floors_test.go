@@ -19,7 +19,7 @@ var floors = [][]string{
 	1: {"config", "cmd/ecr-mirror/cli", "cmd/ecr-mirror/clientconfig", "cmd/ecr-mirror/admin/browser", "registry/wire", "registry/mem", "registry/mirror", "registry/registrytest", "storage", "replicate", "replicate/presence", "replicate/settings"},
 	2: {"registry/serve", "registry/remote", "registry/ecr", "replicate/events"},
 	3: {"registry/ecr/ecrtest", "cmd/ecr-mirror/admin", "cmd/ecr-mirror/trace"},
-	4: {"deploy/helm", "cmd/ecr-mirror", "cmd/ecr-mirror/e2e", "cmd/ecr-mirror/bench", "docs", "deploy/awstest", "deploy/monitoring"},
+	4: {"deploy/helm", "deploy/systemd", "cmd/ecr-mirror", "cmd/ecr-mirror/e2e", "cmd/ecr-mirror/bench", "docs", "deploy/awstest", "deploy/monitoring"},
 }
 
 // testsOnly are imported by tests alone.
