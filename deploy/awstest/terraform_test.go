@@ -24,7 +24,7 @@ type terraform struct {
 	providers string // a directory with the AWS provider
 }
 
-// newTerraform needs Terraform or OpenTofu, and the AWS provider in a directory on this machine: nothing is downloaded.
+// newTerraform needs Terraform, and the AWS provider in a directory on this machine: nothing is downloaded.
 func newTerraform(t *testing.T) *terraform {
 	t.Helper()
 	f := &terraform{t: t, tool: found(t, "terraform"), dir: t.TempDir()}
