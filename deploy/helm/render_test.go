@@ -199,6 +199,35 @@ func compareKeys(t *testing.T, path string, values, properties map[string]any) {
 	}
 }
 
+// kubernetes are keys that say what they are to whoever knows Kubernetes.
+var kubernetes = []string{"enabled", "priorityClassName", "nodeSelector", "affinity", "tolerations", "podAnnotations", "roleArn", "annotations"}
+
+// Every value has a comment, but for those above.
+func TestValuesHaveComments(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join(chart, "values.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var document yaml.Node
+	if err := yaml.Unmarshal(text, &document); err != nil {
+		t.Fatal(err)
+	}
+	var check func(path string, n *yaml.Node, depth int)
+	check = func(path string, n *yaml.Node, depth int) {
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			key, value := n.Content[i], n.Content[i+1]
+			if key.HeadComment == "" && !slices.Contains(kubernetes, key.Value) {
+				t.Errorf("%s%s has no comment", path, key.Value)
+			}
+			if value.Kind == yaml.MappingNode && value.Style&yaml.FlowStyle == 0 && depth < 3 && !slices.Contains(kubernetes, key.Value) && key.Value != "resources" {
+				check(path+key.Value+".", value, depth+1)
+			}
+		}
+	}
+	check("", document.Content[0], 1)
+}
+
 // The alerts are those of deploy/monitoring, by a symbolic link: helm takes what is behind it into the chart.
 func TestAlerts(t *testing.T) {
 	t.Parallel()

@@ -65,10 +65,14 @@ app.kubernetes.io/version: {{ . | trunc 63 | trimAll "-_." | quote }}
 {{- mergeOverwrite $c (deepCopy $own) | toYaml -}}
 {{- end -}}
 
+{{- define "ecr-mirror.volumeSize" -}}
+{{- .Values.cache.size | default (ternary "20Gi" "100Gi" (eq .Values.shape "daemonset")) -}}
+{{- end -}}
+
 {{- /* Four fifths of the volume: 15 % of a filesystem stay free. */ -}}
 {{- define "ecr-mirror.cacheSize" -}}
 {{- if not .Values.cache.hostPath -}}
-{{- $n := trimSuffix "i" .Values.cache.size -}}
+{{- $n := trimSuffix "i" (include "ecr-mirror.volumeSize" .) -}}
 {{- $mib := dict "M" 1 "G" 1024 "T" 1048576 -}}
 {{- $unit := substr (sub (len $n) 1 | int) (len $n) $n -}}
 {{- div (mul (trimSuffix $unit $n | int) (get $mib $unit) 4) 5 }}MiB
