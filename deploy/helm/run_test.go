@@ -19,6 +19,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -33,7 +34,7 @@ import (
 func upstream(t *testing.T) (addr string, image registrytest.Node) {
 	t.Helper()
 	m := mem.New()
-	image = registrytest.Image(1, 300<<10)
+	image = registrytest.Image(1, 32<<20) // more than what sockets hold
 	registrytest.Push(t, m, "team/app", "v1", image)
 	srv := httptest.NewServer(serve.New(serve.Options{Mirrors: []serve.Mirror{{Reader: m}}}))
 	t.Cleanup(srv.Close)
@@ -99,7 +100,7 @@ func certificate(t *testing.T) (map[string]string, *http.Client) {
 	return secret, &http.Client{Transport: tr}
 }
 
-// Pods of both shapes start as their specifications say, pass their probes, serve an image, and end within their grace.
+// Pods of both shapes start as their specifications say, pass their probes, serve an image, and let a pull end before they do.
 func TestPodsServe(t *testing.T) {
 	t.Parallel()
 	addr, image := upstream(t)
@@ -135,11 +136,37 @@ func TestPodsServe(t *testing.T) {
 			if entries, err := os.ReadDir(p.volumes["cache"]); err != nil || len(entries) == 0 {
 				t.Errorf("the cache's volume: %v, %v", entries, err)
 			}
-			p.stop(t, time.Duration(p.spec["terminationGracePeriodSeconds"].(int))*time.Second)
+			p.drains(t, client, url, image.Blobs[1])
 			if code := p.ProcessState.ExitCode(); code != 0 {
 				t.Errorf("exit status %d", code)
 			}
 		})
+	}
+}
+
+// drains ends the pod in the middle of a pull, which goes on to its end.
+func (p *pod) drains(t *testing.T, client *http.Client, url string, layer registrytest.Blob) {
+	t.Helper()
+	res, err := client.Get(url + "/v2/team/app/blobs/" + layer.Desc.Digest.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	sum := sha256.New()
+	if _, err := io.CopyN(sum, res.Body, 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "not ready", p.process, func() bool { return !p.passes(t, "readinessProbe") })
+	if n, err := io.Copy(sum, res.Body); err != nil || n+1 < 32<<20 || hex.EncodeToString(sum.Sum(nil)) != layer.Desc.Digest.Encoded() {
+		t.Errorf("the rest of the layer: %d bytes, %v", n, err)
+	}
+	select {
+	case <-p.done:
+	case <-time.After(time.Duration(p.spec["terminationGracePeriodSeconds"].(int)) * time.Second):
+		t.Error("still running at the end of its grace")
 	}
 }
 
