@@ -18,8 +18,11 @@ import (
 	"strings"
 	"testing"
 
+	"go.uber.org/goleak"
 	"go.yaml.in/yaml/v3"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // need skips the test when a program is not installed, and fails it in CI, where all have to be.
 func need(t *testing.T, programs ...string) {

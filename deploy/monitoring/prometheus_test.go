@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -30,6 +31,7 @@ func host(region string) string { return account + ".dkr.ecr." + region + ".amaz
 // gone, pulls go on, and the alert that says so goes from pending to firing, and ends when it is back. Times are
 // seconds instead of minutes.
 func TestPrometheus(t *testing.T) {
+	t.Parallel()
 	need(t, "prometheus")
 	emu, err := ecrtest.New(ecrtest.Options{})
 	must(t, err)
@@ -43,6 +45,8 @@ func TestPrometheus(t *testing.T) {
 	for i := range images {
 		registrytest.Push(t, push, "app", fmt.Sprint("v", i), registrytest.Image(uint64(i), 100))
 	}
+	defer push.CloseIdleConnections()
+	defer http.DefaultClient.CloseIdleConnections()
 	m := startMirror(t, emu)
 	p := startPrometheus(t, m.admin)
 	pull := puller(t, "http://"+m.listen)
@@ -105,6 +109,7 @@ func TestPrometheus(t *testing.T) {
 func puller(t *testing.T, mirror string) func() {
 	r, err := remote.New(remote.Options{Registry: mirror})
 	must(t, err)
+	t.Cleanup(r.CloseIdleConnections)
 	n := 0
 	return func() {
 		t.Helper()
@@ -261,13 +266,18 @@ func begin(t *testing.T, env []string, ready, name string, args ...string) {
 	}
 }
 
-// free returns a loopback address that nobody listens on.
+// free returns a loopback address that nobody listens on, below the ports that the kernel gives to connections, one of which would
+// else take it before its daemon listens.
 func free(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer l.Close()
-	return l.Addr().String()
+	for range 100 {
+		if l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 25000+rand.IntN(7000))); err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
+	}
+	t.Fatal("no port is free")
+	return ""
 }
 
 func write(t *testing.T, path, text string) {

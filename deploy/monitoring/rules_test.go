@@ -12,6 +12,7 @@ import (
 
 // The rules are valid, and each alert fires in the cases of alerts_test.yaml in which it should, and in no other.
 func TestRules(t *testing.T) {
+	t.Parallel()
 	need(t, "promtool")
 	for _, args := range [][]string{{"check", "rules", "--lint=all", "--lint-fatal", "alerts.yaml"}, {"test", "rules", "alerts_test.yaml"}} {
 		if out, err := exec.CommandContext(t.Context(), "promtool", args...).CombinedOutput(); err != nil {
