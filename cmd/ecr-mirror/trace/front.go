@@ -71,7 +71,7 @@ func (t *Tracer) Answered() func(context.Context, serve.Answer) {
 		}
 		span.SetName(a.Endpoint)
 		span.SetAttributes(attribute.Int("http.response.status_code", a.Status), attribute.Int64("http.response.body.size", a.Bytes),
-			attribute.String("ecr_mirror.mirror", a.Mirror), attribute.String("ecr_mirror.repository", a.Repo), attribute.String("ecr_mirror.object", a.Object),
+			attribute.String("ecr_mirror.mirror", a.Mirror), said("ecr_mirror.repository", a.Repo), said("ecr_mirror.object", a.Object),
 			attribute.String("ecr_mirror.tier", a.Tier), attribute.String("ecr_mirror.class", a.Class))
 		if a.Err != nil && (a.Status >= 500 || a.Status < 400) { // what is 4xx is the client's, and no error of the server's
 			fail(span, a.Class, a.Err)

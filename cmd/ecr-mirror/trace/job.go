@@ -20,8 +20,8 @@ func (t *Tracer) Begin() func(context.Context, replicate.Job) (context.Context, 
 			return ctx, func(string, error) {}
 		}
 		ctx, span := t.tracer.Start(ctx, "replicate", api.WithNewRoot(), api.WithAttributes(attribute.String("ecr_mirror.mirror", j.Mirror),
-			attribute.String("ecr_mirror.destination", j.Destination), attribute.String("ecr_mirror.repository", j.Repo),
-			attribute.String("ecr_mirror.object", j.Tag+j.Digest.String()), attribute.String("ecr_mirror.lane", j.Lane.String()), attribute.Int("ecr_mirror.attempt", j.Attempts+1)))
+			attribute.String("ecr_mirror.destination", j.Destination), said("ecr_mirror.repository", j.Repo),
+			said("ecr_mirror.object", j.Tag+j.Digest.String()), attribute.String("ecr_mirror.lane", j.Lane.String()), attribute.Int("ecr_mirror.attempt", j.Attempts+1)))
 		return registry.WithCause(ctx, span), func(result string, err error) {
 			span.SetAttributes(attribute.String("ecr_mirror.result", result))
 			if err != nil {

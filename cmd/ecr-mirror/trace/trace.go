@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -118,7 +119,13 @@ func spanOf(ctx context.Context) api.Span {
 // fail notes how a span's operation failed. An error of ours names places and classes, and never a secret: it is in the log, too.
 func fail(s api.Span, class string, err error) {
 	s.SetAttributes(attribute.String("error.type", class))
-	s.SetStatus(codes.Error, err.Error())
+	reason := err.Error()
+	s.SetStatus(codes.Error, strings.ToValidUTF8(reason[:min(len(reason), maxAttribute)], "?"))
+}
+
+// said is an attribute that somebody else has a say in: a batch with a text that is not UTF-8 would be lost whole.
+func said(key, value string) attribute.KeyValue {
+	return attribute.String(key, strings.ToValidUTF8(value, "?"))
 }
 
 // exporter is one whose failures are logged once, and not until it has worked again, and counted.

@@ -3,6 +3,7 @@ package trace
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -139,6 +140,8 @@ func TestSpans(t *testing.T) {
 	req.Header.Set("Traceparent", "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01")
 	req.Header.Set("Tracestate", "s3cret=s3cret")
 	front.ServeHTTP(httptest.NewRecorder(), req)
+	odd := serve.Answer{Endpoint: "odd", Repo: "a\xffb", Object: "\xff", Status: 500, Class: "internal_error", Err: errors.New(strings.Repeat("x", maxAttribute-1) + "\u20ac")}
+	tr.Front(answering(tr, "", odd)).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/v2/", nil))
 	ctx, end := tr.Begin()(t.Context(), replicate.Job{Key: replicate.Key{Mirror: "m", Destination: "d", Repo: "team/app", Tag: "v1"}, Lane: registry.LaneEvent})
 	if spanOf(ctx) == nil {
 		t.Error("the job's calls have no cause")
@@ -149,7 +152,7 @@ func TestSpans(t *testing.T) {
 	}
 	all := r.got()
 	request, call, job := all["blob"], all["GET"], all["replicate"]
-	if request == nil || call == nil || job == nil || len(all) != 3 {
+	if request == nil || call == nil || job == nil || len(all) != 4 {
 		t.Fatalf("spans %v", all)
 	}
 	if fmt.Sprintf("%x %x", request.TraceId, request.ParentSpanId) != "0123456789abcdef0123456789abcdef 0123456789abcdef" {
@@ -173,10 +176,13 @@ func TestSpans(t *testing.T) {
 	if request.Kind != spans.Span_SPAN_KIND_SERVER || call.Kind != spans.Span_SPAN_KIND_CLIENT || job.Status.Code != spans.Status_STATUS_CODE_ERROR {
 		t.Errorf("%v %v %v", request.Kind, call.Kind, job.Status)
 	}
+	if s := all["odd"]; !strings.Contains(attributes(s), "repository=a?b ") || s.GetStatus().GetMessage() != strings.Repeat("x", maxAttribute-1)+"?" {
+		t.Errorf("what is not UTF-8: %v", s)
+	}
 	if strings.Contains(r.raw.String(), "s3cret") {
 		t.Error("a secret left")
 	}
-	if n := testutil.ToFloat64(tr.sent.WithLabelValues("ok")); n != 3 {
+	if n := testutil.ToFloat64(tr.sent.WithLabelValues("ok")); n != 4 {
 		t.Errorf("%v spans counted", n)
 	}
 }

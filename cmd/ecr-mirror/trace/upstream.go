@@ -36,8 +36,8 @@ func (tr *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		return tr.base.RoundTrip(r)
 	}
 	name := r.Method
-	attributes := []attribute.KeyValue{attribute.String("http.request.method", r.Method), attribute.String("server.address", r.URL.Hostname()),
-		attribute.String("url.full", bare(r.URL))}
+	attributes := []attribute.KeyValue{attribute.String("http.request.method", r.Method), said("server.address", r.URL.Hostname()),
+		said("url.full", bare(r.URL))}
 	if _, api, ok := strings.Cut(r.Header.Get("X-Amz-Target"), "."); ok { // AmazonEC2ContainerRegistry_V20150921.BatchGetImage
 		name = api
 		attributes = append(attributes, attribute.String("rpc.system", "aws-api"), attribute.String("rpc.service", "ECR"), attribute.String("rpc.method", api))
