@@ -104,6 +104,37 @@ func TestPlanAndSync(t *testing.T) {
 	}
 }
 
+// Two at a time, as CronJobs that overlap, bring about what one does. On one directory the second says that it is in use.
+func TestSyncsOverlap(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "")
+	images := make([]registrytest.Node, 6)
+	for i := range images {
+		images[i] = registrytest.Image(uint64(i), 2000)
+		r.seed("app", fmt.Sprint("v", i), images[i])
+	}
+	var wg sync.WaitGroup
+	for range 2 {
+		cfg := r.config(false)
+		wg.Go(func() {
+			if code, printed := r.sync(t.Context(), cfg, false); code != 0 {
+				t.Errorf("exit code %d, printed:\n%s", code, printed)
+			}
+		})
+	}
+	wg.Wait()
+	for i, img := range images {
+		if !r.replicated("app", fmt.Sprint("v", i), img) {
+			t.Errorf("v%d is not there", i)
+		}
+	}
+	cfg := r.config(true) // its directory is the mirror's
+	cfg.Admin = "127.0.0.1:1"
+	if code, printed := r.sync(t.Context(), cfg, false); code != 1 || !strings.Contains(printed, cfg.Cache.Path) {
+		t.Errorf("exit code %d, printed:\n%s", code, printed)
+	}
+}
+
 // deleter is the destination as its owner sees it.
 func (r *rig) deleter() registry.Deleter {
 	r.t.Helper()
