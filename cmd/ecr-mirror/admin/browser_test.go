@@ -77,9 +77,6 @@ func TestPageLooks(t *testing.T) {
 				p.Eval(`[...document.querySelectorAll("main *, header *, footer *")].filter((e) => e.getBoundingClientRect().right > innerWidth && !e.closest(".scroll")).map((e) => e.outerHTML.slice(0, 80))`, &who)
 				t.Errorf("%s: %d pixels wide in a window of %d: %q", scheme, wide, width, who)
 			}
-			if *update && os.Getenv("PAGE_SHOTS") != "" {
-				must(t, os.WriteFile(filepath.Join(os.Getenv("PAGE_SHOTS"), scheme+"-"+string(rune('a'+width%26))+".png"), p.Screenshot(), 0o644))
-			}
 		}
 	}
 	if bad := p.Problems(); bad != nil {

@@ -52,15 +52,15 @@ func (d *deadLetters) handler() http.Handler {
 	return mux
 }
 
-func (d *deadLetters) all(ctx context.Context) iter.Seq2[DeadLetter, error] {
-	return func(yield func(DeadLetter, error) bool) {
+func (d *deadLetters) all(ctx context.Context) iter.Seq2[found, error] {
+	return func(yield func(found, error) bool) {
 		for j, err := range d.queue.Dead(ctx) {
-			if !yield(ofJob(j), err) || err != nil {
+			if !yield(found{job: j}, err) || err != nil {
 				return
 			}
 		}
 		for l, err := range d.queue.Letters(ctx) {
-			if !yield(ofLetter(l), err) || err != nil {
+			if !yield(found{letter: l}, err) || err != nil {
 				return
 			}
 		}
@@ -85,9 +85,9 @@ func ofLetter(l replicate.Letter) DeadLetter {
 func (d *deadLetters) list(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	out := json.NewEncoder(w)
-	for l, err := range d.all(r.Context()) {
+	for f, err := range d.all(r.Context()) {
 		if err == nil {
-			err = out.Encode(l)
+			err = out.Encode(f.brief())
 		}
 		if err != nil {
 			d.log.Warn("dead letters", "error", err)
@@ -114,6 +114,14 @@ type found struct {
 	letter replicate.Letter
 }
 
+// brief is what of it stands in a list.
+func (f found) brief() DeadLetter {
+	if f.letter.ID == "" {
+		return ofJob(f.job)
+	}
+	return ofLetter(f.letter)
+}
+
 func (d *deadLetters) find(ctx context.Context, id string) (found, error) {
 	l, err := d.queue.Letter(ctx, id)
 	if registry.ClassOf(err) != registry.NotFound || err == nil {
@@ -131,10 +139,10 @@ func (d *deadLetters) find(ctx context.Context, id string) (found, error) {
 }
 
 func (d *deadLetters) show(_ context.Context, f found) (any, error) {
+	v := f.brief()
 	if f.letter.ID == "" {
-		return ofJob(f.job), nil
+		return v, nil
 	}
-	v := ofLetter(f.letter)
 	if utf8.Valid(f.letter.Body) {
 		v.Body = string(f.letter.Body)
 	} else {
@@ -145,9 +153,9 @@ func (d *deadLetters) show(_ context.Context, f found) (any, error) {
 
 func (d *deadLetters) drop(ctx context.Context, f found) (any, error) {
 	if f.letter.ID == "" {
-		return ofJob(f.job), d.queue.Forget(ctx, f.job.Key)
+		return f.brief(), d.queue.Forget(ctx, f.job.Key)
 	}
-	return ofLetter(f.letter), d.queue.ForgetLetter(ctx, f.letter.ID)
+	return f.brief(), d.queue.ForgetLetter(ctx, f.letter.ID)
 }
 
 // retry has the job tried now, or the message taken once more; a message that still cannot be taken stays, and that is the
@@ -155,7 +163,7 @@ func (d *deadLetters) drop(ctx context.Context, f found) (any, error) {
 func (d *deadLetters) retry(ctx context.Context, f found) (any, error) {
 	l := f.letter
 	if l.ID == "" {
-		return ofJob(f.job), d.queue.Retry(ctx, f.job.Key)
+		return f.brief(), d.queue.Retry(ctx, f.job.Key)
 	}
 	take := d.take[l.Mirror]
 	switch {
@@ -167,5 +175,5 @@ func (d *deadLetters) retry(ctx context.Context, f found) (any, error) {
 	if err := events.Retry(ctx, l.Body, take); err != nil {
 		return nil, err
 	}
-	return ofLetter(l), d.queue.ForgetLetter(ctx, l.ID)
+	return f.brief(), d.queue.ForgetLetter(ctx, l.ID)
 }

@@ -15,6 +15,7 @@ type figures struct {
 	Shed       int64  `json:"shedRequests"`
 	Mismatches int64  `json:"digestMismatches"`
 	Tiers      []tier `json:"tiers"`
+	Lags       []Lag  `json:"lags"`
 }
 
 // tier is what one tier has answered.
@@ -70,6 +71,7 @@ func readFigures(g prometheus.Gatherer) figures {
 		Stale: sum("ecr_mirror_stale_answers_total", nil), Shed: sum("ecr_mirror_shed_total", nil),
 		Mismatches: sum("ecr_mirror_digest_mismatches_total", nil),
 	}
+	f.Lags = append([]Lag{}, lagsOf(by["ecr_mirror_replication_lag_seconds"])...)
 	for _, name := range tierNames {
 		only := map[string][]string{"tier": {name}}
 		f.Tiers = append(f.Tiers, tier{Name: name,

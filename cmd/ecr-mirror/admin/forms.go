@@ -2,7 +2,6 @@ package admin
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -11,8 +10,8 @@ import (
 )
 
 const (
-	maxForm  = 16 << 10 // bytes
-	retryAll = 1000     // dead letters at a time
+	maxForm   = 16 << 10 // bytes
+	retryMost = 1000     // dead letters at a time
 )
 
 // notices say what a form did, by the word that stands in the address afterwards.
@@ -52,34 +51,37 @@ func (p *page) forms(mux *http.ServeMux) {
 	}
 }
 
-// retry tries one dead letter again, or with all=1 those that there are. What fails does not keep it from the others.
+// retry tries one dead letter again, or with all=1 those that there are.
 func (p *page) retry(ctx context.Context, form url.Values) error {
-	ids := []string{form.Get("id")}
 	if form.Get("all") != "" {
-		ids = nil
-		for l, err := range p.letters.all(ctx) {
-			if err != nil {
-				return err
-			}
-			if ids = append(ids, l.ID); len(ids) == retryAll {
-				break
-			}
-		}
+		return p.retryAll(ctx)
 	}
+	f, err := p.letters.find(ctx, form.Get("id"))
+	if err == nil {
+		_, err = p.letters.retry(ctx, f)
+	}
+	return err
+}
+
+// retryAll tries many. What fails does not keep it from the others.
+func (p *page) retryAll(ctx context.Context) error {
 	var errs []error
-	for _, id := range ids {
-		f, err := p.letters.find(ctx, id)
-		if err == nil {
-			_, err = p.letters.retry(ctx, f)
-		}
+	n := 0
+	for f, err := range p.letters.all(ctx) {
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%.64s: %w", id, err))
+			return err
+		}
+		if _, err := p.letters.retry(ctx, f); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", f.brief().ID, err))
+		}
+		if n++; n == retryMost {
+			break
 		}
 	}
-	if len(errs) > 1 {
-		return registry.Errorf(registry.ClassOf(errs[0]), "%d of %d cannot be tried again; the first: %w", len(errs), len(ids), errs[0])
+	if len(errs) == 0 {
+		return nil
 	}
-	return errors.Join(errs...)
+	return registry.Errorf(registry.ClassOf(errs[0]), "%d of %d cannot be tried again; the first: %w", len(errs), n, errs[0])
 }
 
 func (p *page) drop(ctx context.Context, form url.Values) error {

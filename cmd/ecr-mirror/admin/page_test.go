@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/ecr-mirror/ecr-mirror/registry"
 )
@@ -124,6 +126,9 @@ func TestOverview(t *testing.T) {
 	if d := cmp.Diff(want, v.Traffic.Tiers); d != "" || v.Traffic.Sent != 399<<30 || v.Traffic.Evictions != 318 {
 		t.Errorf("traffic %+v (-want +got):\n%s", v.Traffic, d)
 	}
+	if d := cmp.Diff([]Lag{{west, sydney, 100, 30, 60}, {west, "destination", 100, 5, 10}}, v.Traffic.Lags); d != "" {
+		t.Errorf("lags (-want +got):\n%s", d)
+	}
 	if len(v.Copying) != 3 || v.Copying[0].Sent != 412<<20 || v.Copying[1].Attempt != 2 || len(v.Fetching) != 1 || v.Fetching[0].Readers != 14 {
 		t.Errorf("under way: %+v %+v", v.Copying, v.Fetching)
 	}
@@ -223,6 +228,21 @@ func TestSaving(t *testing.T) {
 		tc.want.Prices, tc.want.Served, tc.want.Crossed = p, tc.served, tc.crossed
 		if got := savingOf(p, tc.served, tc.crossed); got != tc.want {
 			t.Errorf("%+v, want %+v", got, tc.want)
+		}
+	}
+}
+
+// What no bucket but the last holds took longer than anybody can say.
+func TestLag(t *testing.T) {
+	h := prometheus.NewHistogram(prometheus.HistogramOpts{Name: "x", Buckets: []float64{1, 2}})
+	for _, v := range []float64{0.5, 1.5, 3} {
+		h.Observe(v)
+	}
+	var m dto.Metric
+	must(t, h.Write(&m))
+	for part, want := range map[float64]float64{0.3: 1, 0.5: 2, 0.6: 2, 0.95: -1} {
+		if got := within(m.GetHistogram(), part); got != want {
+			t.Errorf("%v within %v, want %v", part, got, want)
 		}
 	}
 }

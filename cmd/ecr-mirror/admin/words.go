@@ -14,7 +14,7 @@ func words(p *page) template.FuncMap {
 	return template.FuncMap{
 		"href": func(name string) string { return p.assets[name].href }, "bytes": size, "count": count, "ago": ago, "span": span,
 		"short": shortDigest, "place": placeName, "dollars": dollars, "percent": percent, "share": share, "tone": tone, "iso": iso,
-		"link": link, "rate": func(v float64) string { return strconv.FormatFloat(v, 'f', 1, 64) }, "seconds": seconds,
+		"link": link, "rate": func(v float64) string { return strconv.FormatFloat(v, 'f', 1, 64) }, "seconds": seconds, "bound": bound,
 		"host": p.host, "hundred": func(part float64) string { return strconv.FormatFloat(part*100, 'f', 2, 64) },
 		"add": func(a, b int64) int64 { return a + b }, "neg": func(v float64) float64 { return -v }, "int64": func(n int) int64 { return int64(n) },
 		"tierBytes":      func(v *Overview, name string) int64 { return v.Traffic.tier(name).Bytes },
@@ -64,6 +64,14 @@ func span(d time.Duration) string {
 }
 
 func seconds(s float64) string { return span(time.Duration(s * float64(time.Second))) }
+
+// bound is the end of a bucket.
+func bound(s float64) string {
+	if s < 0 {
+		return "longer"
+	}
+	return seconds(s)
+}
 
 // ago is how long before now t was, in one unit, so that it seldom changes; or how long after.
 func ago(now, t time.Time) string {

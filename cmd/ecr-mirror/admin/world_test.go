@@ -144,5 +144,11 @@ func (w *world) busy() {
 	w.counter("ecr_mirror_served_bytes_total", prometheus.Labels{"mirror": west}, map[string]float64{"local": 3120 << 30, "destination": 141 << 30, "source": 52 << 30}, "tier")
 	w.counter("ecr_mirror_upstream_bytes_total", prometheus.Labels{"mirror": west}, map[string]float64{"destination": 144 << 30, "source": 213 << 30}, "tier")
 	w.counter("ecr_mirror_replicated_bytes_total", prometheus.Labels{"mirror": west}, map[string]float64{"destination": 201 << 30, sydney: 198 << 30}, "destination")
+	lag := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "ecr_mirror_replication_lag_seconds", ConstLabels: prometheus.Labels{"mirror": west}, Buckets: []float64{5, 10, 30, 60}}, []string{"destination"})
+	for i := range 100 {
+		lag.WithLabelValues("destination").Observe(float64(i) / 12)
+		lag.WithLabelValues(sydney).Observe(float64(i) / 3)
+	}
+	w.metrics.MustRegister(lag)
 	w.counter("ecr_mirror_evictions_total", nil, map[string]float64{"": 318}, "x")
 }
