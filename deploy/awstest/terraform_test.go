@@ -298,8 +298,11 @@ func TestModulesAreValid(t *testing.T) {
 	if len(examples) != 2 {
 		t.Errorf("examples: %v", examples)
 	}
+	root := "" // with all of them: validating takes the provider's whole schema, once
 	for _, dir := range examples {
-		f.run("-chdir="+dir, "init", "-input=false", "-no-color", "-plugin-dir="+f.providers)
-		f.run("-chdir="+dir, "validate", "-no-color")
+		root += fmt.Sprintf("module %q {\n  source = \"./examples/%[1]s\"\n}\n", filepath.Base(dir))
 	}
+	must(t, os.WriteFile(filepath.Join(f.dir, "main.tf"), []byte(root), 0o600))
+	f.run("init", "-input=false", "-no-color", "-plugin-dir="+f.providers)
+	f.run("validate", "-no-color")
 }
