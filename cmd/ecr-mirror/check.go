@@ -25,7 +25,8 @@ func checkCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Check a configuration and say what it means",
-		Long: `Check reads the configuration and every file that it names, and prints all problems at once, each with its line. No registry
+		Long: `Check reads the configuration and every file that it names, and prints all problems at once, each with its line, and notes on
+what is allowed but perhaps not meant. No registry
 is asked. With --image it says where the rules of each mirror send that image, and under which name.` +
 			cli.ExitCodes(cli.Code{Code: cli.Found, Meaning: "the configuration has problems"}),
 		Example: `
@@ -43,7 +44,7 @@ ecr-mirror check --output json`,
 		}
 		cfg, err := loadAs(*path, *role)
 		if bad, ok := errors.AsType[*config.Error](err); ok {
-			a := checked{Problems: []problem{}, Mirrors: []checkedMirror{}}
+			a := checked{Problems: []problem{}, Mirrors: []checkedMirror{}, Notes: []string{}}
 			for _, p := range bad.Problems {
 				a.Problems = append(a.Problems, problem(p))
 			}
@@ -55,7 +56,14 @@ ecr-mirror check --output json`,
 			return err
 		}
 		a := newChecked(cfg, repo, tag)
-		return out.Print(cmd.OutOrStdout(), a, a.print)
+		return out.Print(cmd.OutOrStdout(), a, func(w io.Writer) error {
+			for _, n := range a.Notes {
+				if repo == "" {
+					fmt.Fprintln(cmd.ErrOrStderr(), "note:", n)
+				}
+			}
+			return a.print(w)
+		})
 	}
 	return cmd
 }
@@ -83,6 +91,7 @@ type checked struct {
 	Admin    string          `json:"admin,omitempty"`  // its address
 	Cache    string          `json:"cache,omitempty"`  // its directory
 	Mirrors  []checkedMirror `json:"mirrors"`          // in the order of the configuration
+	Notes    []string        `json:"notes"`            // what is allowed, and perhaps not meant
 
 	image bool // which the mirrors tell of
 }
@@ -109,7 +118,7 @@ type checkedDestination struct {
 
 // newChecked says what cfg means, and what its rules make of repo, unless that is "".
 func newChecked(cfg *config.Config, repo, tag string) checked {
-	a := checked{Problems: []problem{}, Listen: cfg.Listen, Admin: cfg.Admin, Cache: cfg.Cache.Path, image: repo != ""}
+	a := checked{Problems: []problem{}, Listen: cfg.Listen, Admin: cfg.Admin, Cache: cfg.Cache.Path, Notes: notes(cfg), image: repo != ""}
 	for i := range cfg.Mirrors {
 		m := &cfg.Mirrors[i]
 		c := checkedMirror{Names: m.Names, Source: m.Source.Host(), Destinations: []checkedDestination{}, Events: []string{}}
@@ -134,6 +143,22 @@ func newChecked(cfg *config.Config, repo, tag string) checked {
 		a.Mirrors = append(a.Mirrors, c)
 	}
 	return a
+}
+
+// notes are what the configuration may say, and people seldom mean.
+func notes(cfg *config.Config) []string {
+	all := []string{}
+	for i := range cfg.Mirrors {
+		m := &cfg.Mirrors[i]
+		heard := m.Events.SQS != "" || m.Events.Webhook != nil
+		if len(m.Targets()) > 0 && !heard && m.Replication.Sweep == 0 {
+			all = append(all, fmt.Sprintf("mirrors[%d]: no events and no sweep: only what is pulled is replicated", i))
+		}
+		if heard && len(m.Targets()) > 0 && m.Replication.Sweep == 0 {
+			all = append(all, fmt.Sprintf("mirrors[%d]: no sweep: what events lose is found by nobody, unless sync runs now and then", i))
+		}
+	}
+	return all
 }
 
 func verdict(p *rules.Part, repo, tag string) string {

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/cli"
 )
 
 func TestCheckImage(t *testing.T) {
@@ -51,5 +53,28 @@ mirrors:
 	}
 	if _, err := check("Not/A/Name"); err == nil {
 		t.Error("a name that is none: no error")
+	}
+}
+
+// What is allowed and perhaps not meant is a note on standard error, and no failure.
+func TestCheckNotes(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "c.yaml")
+	for yaml, want := range map[string]string{
+		"{source: {registry: a.example.com}}": "",
+		"{source: {registry: a.example.com}, destination: {registry: b.example.com}, replication: {sweep: 1h}}":                        "",
+		"{source: {registry: a.example.com}, destination: {registry: b.example.com}, replication: {sweep: 0s}}":                        "note: mirrors[0]: no events and no sweep: only what is pulled is replicated\n",
+		"{source: {registry: a.example.com}, destination: {registry: b.example.com}, replication: {sweep: 0s}, events: {sqs: $QUEUE}}": "note: mirrors[0]: no sweep: what events lose is found by nobody, unless sync runs now and then\n",
+	} {
+		yaml = strings.Replace(yaml, "$QUEUE", "https://sqs.us-west-2.amazonaws.com/111122223333/pushes", 1)
+		must(t, os.WriteFile(path, []byte("mirrors: ["+yaml+"]\n"), 0o600))
+		var out, errs bytes.Buffer
+		cmd := command()
+		cmd.SetArgs([]string{"check", "--config", path})
+		cmd.SetOut(&out)
+		cmd.SetErr(&errs)
+		if code := cli.Run(t.Context(), cmd); code != cli.OK || errs.String() != want || strings.Contains(out.String(), "note") {
+			t.Errorf("%s: exit code %d, %q, want %q", yaml, code, &errs, want)
+		}
 	}
 }

@@ -15,7 +15,7 @@ import (
 )
 
 // completeTime is what a shell waits for a completion at most. What a mirror does not say by then is not completed.
-const completeTime = 2 * time.Second
+const completeTime = 5 * time.Second
 
 // asked has a running mirror asked for a completion, as the flags so far say. Without one nothing is completed.
 func asked(cmd *cobra.Command, ask func(context.Context, *adminClient) []string) ([]string, cobra.ShellCompDirective) {

@@ -27,8 +27,9 @@ func main() {
 
 func command() *cobra.Command {
 	root := &cobra.Command{
-		Use:   "ecr-mirror",
-		Short: "A pull-through mirror for Amazon ECR and any OCI registry",
+		Use:     "ecr-mirror",
+		Short:   "A pull-through mirror for Amazon ECR and any OCI registry",
+		Version: buildVersion(),
 		Long: `Ecr-mirror is a pull-through mirror for Amazon ECR and any OCI registry: pulls are answered from the local disk, else from
 the destination, else from the source, and what was missing at the destination is written there.`,
 	}
