@@ -72,18 +72,35 @@ func TestAccepted(t *testing.T) {
 	}
 }
 
-// The configuration may be the text of the file.
+// The configuration may be the text of the file, which stays as it is, comments and the zeros of 1.10 and of an account included.
 func TestConfigurationAsText(t *testing.T) {
 	t.Parallel()
-	text := filepath.Join(t.TempDir(), "ecr-mirror.yaml")
-	if err := os.WriteFile(text, []byte("auth: {none: true} # on a private network\nmirrors:\n- source: {registry: a.example.com}\n"), 0o600); err != nil {
+	const text = "auth: {none: true} # on a private network\nmirrors:\n- source: {registry: 'http://r.example.com', type: ecr, account: 012345678901, region: us-east-1, insecure: true}\n" +
+		"  destination: {registry: b.example.com}\n  replication: {rules: [{repositories: [team/app], tags: [1.10]}]}\n"
+	dir := t.TempDir()
+	rendered := func(text string) string {
+		t.Helper()
+		file := filepath.Join(dir, "ecr-mirror.yaml")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		all := render(t, "--set-json", `image={"repository":"r.example.com/ecr-mirror","tag":"v1"}`, "--set-file", "config="+file)
+		return find(t, all, "ConfigMap/mirror-ecr-mirror").text("data", "config.yaml")
+	}
+	if got, want := rendered(text), text+"admin: 0.0.0.0:5001\ncache:\n  path: /var/lib/ecr-mirror\n  size: 81920MiB\nlisten: 0.0.0.0:5000\n"; got != want {
+		t.Errorf("%s", cmp.Diff(want, got))
+	}
+	more := "listen: 0.0.0.0:443\n" + text + "cache: {size: 1GiB}\n"
+	got := rendered(more)
+	if want := more + "admin: 0.0.0.0:5001\n"; got != want {
+		t.Errorf("%s", cmp.Diff(want, got))
+	}
+	config := filepath.Join(dir, "config.yaml")
+	if err := os.WriteFile(config, []byte(got), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	need(t, "helm")
-	const image = `image={"repository":"r.example.com/ecr-mirror","tag":"v1"}`
-	keys := run(t, nil, "helm", "template", "mirror", chart, "--set-json", image, "--set-json", `config={"auth":{"none":true},"mirrors":[{"source":{"registry":"a.example.com"}}]}`)
-	if d := cmp.Diff(keys, run(t, nil, "helm", "template", "mirror", chart, "--set-json", image, "--set-file", "config="+text)); d != "" {
-		t.Error(d)
+	if said := run(t, nil, binary(t), "check", "--config", config, "--image", "team/app:1.10"); !strings.Contains(said, "copied") || strings.Contains(said, "not copied") {
+		t.Errorf("check: %s", said)
 	}
 }
 
@@ -125,6 +142,7 @@ func TestRefused(t *testing.T) {
 		"config.mirrors[0].replication.sweep":  {image, timed, open},
 		"config: error converting YAML":        {image, `config="auth: {none: ["`},
 		"networkPolicy.monitoring":             {image, mirror, open, `monitoring.enabled=true`},
+		"line by line":                         {image, `config="{auth: {none: true}, mirrors: [{source: {registry: a.example.com}}]}"`},
 		"config.role":                          {image, mirror, open, `config.role="front"`},
 		"by this queue the workers":            {image, timed, open, `workers.replicas=1`},
 		"nodes.mirror: say how":                {image, `shape="nodes"`},

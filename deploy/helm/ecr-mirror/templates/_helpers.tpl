@@ -45,15 +45,17 @@ app.kubernetes.io/version: {{ . | trunc 63 | trimAll "-_." | quote }}
 {{- $i.repository }}{{ with $i.tag }}:{{ . }}{{ end }}{{ with $i.digest }}@{{ . }}{{ end }}
 {{- end -}}
 
-{{- /* The configuration file: that of the values over what the shape needs. */ -}}
+{{- /* What the configuration says, with what the shape needs where it is silent. */ -}}
 {{- define "ecr-mirror.config" -}}
-{{- $own := .Values.config | default dict -}}
-{{- if kindIs "string" $own -}}
-{{- $own = fromYaml $own -}}
-{{- with $own.Error -}}
-{{- fail (printf "config: %s" .) -}}
+{{- $own := include "ecr-mirror.ownConfig" . | fromYaml -}}
+{{- $c := include "ecr-mirror.defaults" . | fromYaml -}}
+{{- if and (kindIs "string" .Values.config) $own.cache -}}
+{{- $_ := unset $c.cache "size" -}}
 {{- end -}}
+{{- mergeOverwrite $c $own | toYaml -}}
 {{- end -}}
+
+{{- define "ecr-mirror.defaults" -}}
 {{- $c := dict "listen" "0.0.0.0:5000" "admin" "0.0.0.0:5001" -}}
 {{- if eq .Values.shape "daemonset" -}}
 {{- $c = dict "listen" "127.0.0.1:5000" "admin" "127.0.0.1:5001" -}}
@@ -62,7 +64,38 @@ app.kubernetes.io/version: {{ . | trunc 63 | trimAll "-_." | quote }}
 {{- with include "ecr-mirror.cacheSize" . -}}
 {{- $_ := set $c.cache "size" . -}}
 {{- end -}}
-{{- mergeOverwrite $c (deepCopy $own) | toYaml -}}
+{{- toYaml $c -}}
+{{- end -}}
+
+{{- define "ecr-mirror.ownConfig" -}}
+{{- $own := .Values.config | default dict -}}
+{{- if kindIs "string" $own -}}
+{{- $own = fromYaml $own -}}
+{{- with $own.Error -}}
+{{- fail (printf "config: %s" .) -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $own -}}
+{{- end -}}
+
+{{- /* The file. A text stays as it is: 1.10 would be 1.1 if it were read and written again. */ -}}
+{{- define "ecr-mirror.configFile" -}}
+{{- if kindIs "string" .Values.config -}}
+{{- $own := include "ecr-mirror.ownConfig" . | fromYaml -}}
+{{- $text := .Values.config | trimSuffix "\n" -}}
+{{- range $key, $value := include "ecr-mirror.defaults" . | fromYaml -}}
+{{- if not (hasKey $own $key) -}}
+{{- $text = printf "%s\n%s" $text (dict $key $value | toYaml) -}}
+{{- end -}}
+{{- end -}}
+{{- $read := fromYaml $text -}}
+{{- if not (and (hasKey $read "listen") (hasKey $read "admin") (hasKey $read "cache")) -}}
+{{- fail "config: as a text it has to be keys line by line, to which others can be added" -}}
+{{- end -}}
+{{- $text -}}
+{{- else -}}
+{{- include "ecr-mirror.config" . -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "ecr-mirror.volumeSize" -}}
@@ -119,8 +152,8 @@ app.kubernetes.io/version: {{ . | trunc 63 | trimAll "-_." | quote }}
 
 {{- /* What lies in /etc/ecr-mirror. */ -}}
 {{- define "ecr-mirror.files" -}}
-config.yaml: |
-  {{- include "ecr-mirror.config" . | nindent 2 }}
+config.yaml: |2
+  {{- include "ecr-mirror.configFile" . | nindent 2 }}
 {{- range $name, $text := .Values.files }}
 {{ $name }}: {{ $text | quote }}
 {{- end }}
