@@ -49,7 +49,7 @@ func TestNodeJob(t *testing.T) {
 	}
 	second := job() // as in an upgrade: the new pod first
 	first.stop(t)
-	if said := first.stdout.String(); !strings.Contains(said, "kept") {
+	if said := first.stdout.String() + first.stderr.String(); !strings.Contains(said, "kept: another") {
 		t.Errorf("the first job printed:\n%s", said)
 	}
 	if err := pull("v2"); err != nil {
