@@ -37,6 +37,9 @@ func TestMain(m *testing.M) {
 // binary returns the path of the ecr-mirror under test.
 func binary(t *testing.T) string { return built(t, buildBinary) }
 
+// raceBinary is binary, built with the race detector.
+func raceBinary(t *testing.T) string { return built(t, buildRaceBinary) }
+
 // hello returns the path of the program in the images of an architecture.
 func hello(t *testing.T, arch string) string {
 	return filepath.Join(built(t, buildHello), "hello-"+arch)
@@ -57,6 +60,15 @@ var buildBinary = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	return out, build(out, "..")
+})
+
+// Without -trimpath it finds in Go's build cache what go test -race compiled.
+var buildRaceBinary = sync.OnceValues(func() (string, error) {
+	out := filepath.Join(scratch, "ecr-mirror-race")
+	if msg, err := exec.Command("go", "build", "-race", "-o", out, "..").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build with the race detector: %w\n%s", err, msg)
+	}
+	return out, nil
 })
 
 var buildHello = sync.OnceValues(func() (string, error) {
