@@ -213,45 +213,53 @@ func byName(s *stack) map[string]any {
 	return all
 }
 
-// The modules make what the templates make, of which other tests show that it is right: resource by resource.
+// The modules make what the templates make, of which other tests show that it is right: resource by resource, in China, where
+// partition and domain are not what they are elsewhere.
 func TestModulesMakeWhatTemplatesMake(t *testing.T) {
 	t.Parallel()
 	f, w := newTerraform(t), newWorld(t)
-	w.Registry(account, "cn-north-1")
-	const key, topic, boundary = "arn:aws:kms:us-west-2:111122223333:key/12345678-1234-1234-1234-123456789012", "arn:aws:sns:us-west-2:111122223333:pages", "arn:aws:iam::aws:policy/Bound"
-	root := ""
-	for alias, region := range map[string]string{"source": sourceRegion, "china": "cn-north-1"} { // each is a process of its own
-		c := w.Credentials(account)
-		root += fmt.Sprintf("provider \"aws\" {\n  alias = %q\n  region = %q\n  access_key = %q\n  secret_key = %q\n  endpoints {\n    sts = %q\n  }\n}\n", alias, region, c.AccessKeyID, c.SecretAccessKey, w.ControlURL())
-	}
-	call := func(name, module, alias, arguments string) {
-		root += fmt.Sprintf("module %q {\n  source = \"./%s\"\n  providers = { aws = aws.%s }\n%s\n}\n", name, module, alias, arguments)
+	const home, boundary = "cn-north-1", "arn:aws-cn:iam::aws:policy/Bound"
+	const key, topic = "arn:aws-cn:kms:cn-north-1:111122223333:key/12345678-1234-1234-1234-123456789012", "arn:aws-cn:sns:cn-north-1:111122223333:pages"
+	w.Registry(account, home)
+	c := w.Credentials(account)
+	root := fmt.Sprintf("provider \"aws\" {\n  region = %q\n  access_key = %q\n  secret_key = %q\n  endpoints {\n    sts = %q\n  }\n}\n", home, c.AccessKeyID, c.SecretAccessKey, w.ControlURL())
+	call := func(name, module string, arguments ...string) {
+		root += fmt.Sprintf("module %q {\n  source = \"./%s\"\n  %s\n}\n", name, module, strings.Join(arguments, "\n  "))
 		if module == "source" {
-			root += fmt.Sprintf("output %q {\n  value = module.%s.configurations\n}\n", name, name)
+			root += fmt.Sprintf("output %q {\n  value = module.%[1]s.configurations\n}\n", name)
 		}
 	}
-	six := "target_regions = " + encode(regions[:6])
-	call("all", "source", "source", six+"\nrepository_prefixes = [\"team/\", \"base-\"]\nkms_key_arn = \""+key+"\"\nalarm_topic_arn = \""+topic+"\"\nalarm_age = 600")
-	call("across", "source", "source", six+"\nname_prefix = \"images\"\nmirror_account = \""+other+"\"")
-	call("apart", "source", "source", six+"\nmirror_account = \""+other+"\"\nroles = \"front-and-worker\"\ncreate_alarms = false")
-	call("china", "source", "china", "target_regions = [\"cn-northwest-1\"]")
-	call("pods", "roles", "source", six+"\nsource_region = \"us-west-2\"\nrepository_prefixes = [\"team/\", \"base-\"]\nkms_key_arn = \""+key+"\"\npermissions_boundary = \""+boundary+"\"")
-	call("irsa", "roles", "source", "target_regions = [\"eu-central-1\"]\nname_prefix = \"images\"\nsource_region = \"us-west-2\"\nsource_account = \""+other+"\"\nruns_on = \"irsa\"\nroles = \"front-and-worker\"\nkms_key_arn = \""+key+"\"\noidc_providers = { eu-central-1 = \"oidc.example/id/A\" }\nservice_account = \"a:b\"")
-	call("ecs", "roles", "source", "target_regions = [\"us-east-1\"]\nsource_region = \"us-west-2\"\nruns_on = \"ecs\"")
-	call("ec2", "roles", "china", "target_regions = [\"cn-northwest-1\"]\nsource_region = \"cn-north-1\"\nruns_on = \"ec2\"")
+	six, one, from := "target_regions = "+encode(regions[:6]), `target_regions = ["cn-northwest-1"]`, `source_region = "cn-north-1"`
+	prefixes, kms := `repository_prefixes = ["team/", "base-"]`, `kms_key_arn = "`+key+`"`
+	call("all", "source", six, prefixes, kms, `alarm_topic_arn = "`+topic+`"`, "alarm_age = 600")
+	call("pods", "roles", six, from, prefixes, kms, `permissions_boundary = "`+boundary+`"`)
+	call("across", "source", six, `name_prefix = "images"`, `mirror_account = "`+other+`"`)
+	call("apart", "source", six, `mirror_account = "`+other+`"`, `roles = "front-and-worker"`, "create_alarms = false")
+	call("irsa", "roles", one, from, kms, `name_prefix = "images"`, `source_account = "`+other+`"`, `roles = "front-and-worker"`, `runs_on = "irsa"`,
+		`oidc_providers = { cn-northwest-1 = "oidc.example/id/A" }`, `service_account = "a:b"`)
+	call("ecs", "roles", one, from, `runs_on = "ecs"`)
+	call("ec2", "roles", one, from, `runs_on = "ec2"`)
 	got := f.plan(root)
 
-	prefixes := map[string]any{"RepositoryPrefixes": "team/,base-", "KmsKey": key, "AlarmTopic": topic, "AlarmAge": "600", "PermissionsBoundary": boundary}
+	template := func(file string, params ...string) *stack {
+		given := map[string]any{"TargetRegion": "cn-northwest-1", "SourceRegion": home}
+		if file == "source.yaml" {
+			given = map[string]any{"TargetRegions": strings.Join(regions[:6], ","), "Templates": "https://bucket/x"}
+		}
+		for _, p := range params {
+			name, value, _ := strings.Cut(p, "=")
+			given[name] = value
+		}
+		return rendered(t, file, account, home, given)
+	}
 	for name, want := range map[string]*stack{
-		"all + pods": source(t, 6, prefixes),
-		"across":     source(t, 6, map[string]any{"NamePrefix": "images", "MirrorAccount": other}),
-		"apart":      source(t, 6, map[string]any{"MirrorAccount": other, "Roles": "front-and-worker"}).without("AWS::CloudWatch::Alarm"),
-		"china": rendered(t, "source.yaml", account, "cn-north-1", map[string]any{"TargetRegions": "cn-northwest-1", "Templates": "https://bucket/x",
-			"MirrorAccount": account}),
-		"irsa": rendered(t, "roles.yaml", account, "eu-central-1", map[string]any{"TargetRegion": "eu-central-1", "NamePrefix": "images", "SourceRegion": "us-west-2",
-			"SourceAccount": other, "Roles": "front-and-worker", "KmsKey": key, "RunsOn": "irsa", "OidcProvider": "oidc.example/id/A", "ServiceAccount": "a:b"}),
-		"ecs": rendered(t, "roles.yaml", account, "us-east-1", map[string]any{"TargetRegion": "us-east-1", "SourceRegion": "us-west-2", "RunsOn": "ecs"}),
-		"ec2": rendered(t, "roles.yaml", account, "cn-northwest-1", map[string]any{"TargetRegion": "cn-northwest-1", "SourceRegion": "cn-north-1", "RunsOn": "ec2"}),
+		"all + pods": template("source.yaml", "RepositoryPrefixes=team/,base-", "KmsKey="+key, "AlarmTopic="+topic, "AlarmAge=600", "PermissionsBoundary="+boundary),
+		"across":     template("source.yaml", "NamePrefix=images", "MirrorAccount="+other),
+		"apart":      template("source.yaml", "MirrorAccount="+other, "Roles=front-and-worker").without("AWS::CloudWatch::Alarm"),
+		"irsa": template("roles.yaml", "NamePrefix=images", "SourceAccount="+other, "Roles=front-and-worker", "KmsKey="+key, "RunsOn=irsa",
+			"OidcProvider=oidc.example/id/A", "ServiceAccount=a:b"),
+		"ecs": template("roles.yaml", "RunsOn=ecs"),
+		"ec2": template("roles.yaml", "RunsOn=ec2"),
 	} {
 		is := &stack{outputs: map[string]string{}}
 		for part := range strings.SplitSeq(name, " + ") {
