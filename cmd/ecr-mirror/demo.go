@@ -115,7 +115,7 @@ mirrors:
 	ended := make(chan error, 1)
 	go func() { ended <- d.app.run(runCtx) }()
 	if err = d.play(ctx); err == nil && !once {
-		d.printf("\nTry it: docker pull %s/team/app:v1\nThe mirror stays up; Ctrl-C ends it.\n", d.app.registryAddr)
+		d.printf("\nTry it: docker pull %s/team/app:v1\nLook at it: http://%s/\nThe mirror stays up; Ctrl-C ends it.\n", d.app.registryAddr, d.app.adminAddr)
 		select {
 		case <-ctx.Done():
 		case err = <-ended:
