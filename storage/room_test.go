@@ -118,7 +118,8 @@ func TestEviction(t *testing.T) {
 	}
 	open.Close()
 	got := counters(t, s)
-	if got["ecr_mirror_evictions_total"] != 3 || got["ecr_mirror_cache_used_bytes"] != 3*size {
+	if got["ecr_mirror_evictions_total"] != 3 || got["ecr_mirror_cache_used_bytes"] != 3*size || got["ecr_mirror_cache_limit_bytes"] != limit ||
+		got["ecr_mirror_cache_filesystem_free_bytes"] <= 0 || got["ecr_mirror_cache_filesystem_size_bytes"] < got["ecr_mirror_cache_filesystem_free_bytes"] {
 		t.Errorf("metrics: %v", got)
 	}
 	s.Close()

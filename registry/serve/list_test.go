@@ -20,6 +20,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/ecr-mirror/ecr-mirror/registry"
 	"github.com/ecr-mirror/ecr-mirror/registry/serve"
@@ -216,6 +218,11 @@ func TestTrace(t *testing.T) {
 	}
 	if got := count(t, h, "ecr_mirror_served_bytes_total", "mirror="+source+" tier=local"); got != float64(len(w.image.Body)) {
 		t.Errorf("%v bytes from local", got)
+	}
+	reg := prometheus.NewPedanticRegistry()
+	reg.MustRegister(h.Collectors()...)
+	if n, err := testutil.GatherAndCount(reg, "ecr_mirror_request_first_byte_seconds"); n != 2 || err != nil {
+		t.Errorf("times of %d kinds of answers, %v; want those of the manifest and of the blob", n, err)
 	}
 }
 
