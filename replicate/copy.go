@@ -107,11 +107,11 @@ func (t *transfer) content(ctx context.Context, d digest.Digest) (Result, error)
 		return Result{Digest: d, Found: true}, nil
 	}
 	tr, err := t.tree(ctx, d, nil)
-	if t.rootMissing(err, tr) {
-		return Result{}, fmt.Errorf("%w: %w", ErrGone, err)
-	}
 	if err == nil {
 		err = t.sendTree(ctx, tr, len(tr.levels))
+	}
+	if t.rootMissing(ctx, err, d) {
+		return Result{}, fmt.Errorf("%w: %w", ErrGone, err)
 	}
 	return Result{Digest: d, Brought: true}, err
 }
@@ -155,8 +155,14 @@ func (t *transfer) planned(n int64) {
 	}
 }
 
-// rootMissing reports whether tree failed because the source does not have the root itself.
-func (t *transfer) rootMissing(err error, tr *tree) bool {
+// rootMissing reports whether a copy failed because the source does not have d itself: it may have been deleted while parts of it
+// were copied.
+func (t *transfer) rootMissing(ctx context.Context, err error, d digest.Digest) bool {
 	var at *placeError
-	return registry.ClassOf(err) == registry.NotFound && errors.As(err, &at) && !at.destination && tr.bytes == 0
+	if registry.ClassOf(err) != registry.NotFound || !errors.As(err, &at) || at.destination {
+		return false
+	}
+	_, err = t.im.Tags.Stat(ctx, registry.Object{Repo: t.im.Repo, Kind: registry.Manifest, Digest: d})
+	t.progress(0)
+	return registry.ClassOf(err) == registry.NotFound
 }

@@ -122,14 +122,14 @@ func (t *transfer) below(ctx context.Context, d digest.Digest) (root, error) {
 	}
 	tr, err := t.tree(ctx, d, t.im.Platforms)
 	if err != nil {
-		return root{gone: t.rootMissing(err, tr)}, err
+		return root{gone: t.rootMissing(ctx, err, d)}, err
 	}
 	levels := tr.levels
 	if !tr.partial[d] {
 		levels = levels[:len(levels)-1]
 	}
 	if err := t.sendTree(ctx, tr, len(levels)); err != nil {
-		return root{}, fmt.Errorf("image %s: %w", d, err)
+		return root{gone: t.rootMissing(ctx, err, d)}, fmt.Errorf("image %s: %w", d, err)
 	}
 	return root{manifest: tr.bodies[o], partial: tr.partial[d], found: len(levels) == 0}, nil
 }
