@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	"google.golang.org/protobuf/proto"
 
@@ -34,13 +35,16 @@ func TestTraces(t *testing.T) {
 		}
 	}))
 	defer out.Close()
-	r := newRig(t, "traces: {endpoint: "+out.URL+", sample: 1}\n")
-	img := registrytest.Image(1, 1<<16)
-	r.seed("app", "v1", img)
-	must(t, r.pulled("app", "v1"))
-	r.eventually("app:v1 at the destination", func() bool { return r.replicated("app", "v1", img) })
-	r.idle()
-	must(t, r.app.traces.Close())
+	var credentials aws.Credentials
+	t.Run("until the mirror has ended", func(t *testing.T) { // and has sent what there was
+		r := newRig(t, "traces: {endpoint: "+out.URL+", sample: 1}\n")
+		credentials = r.emu.Credentials(demoSourceAccount)
+		img := registrytest.Image(1, 1<<16)
+		r.seed("app", "v1", img)
+		must(t, r.pulled("app", "v1"))
+		r.eventually("app:v1 at the destination", func() bool { return r.replicated("app", "v1", img) })
+		r.idle()
+	})
 
 	mu.Lock()
 	defer mu.Unlock()
@@ -69,7 +73,6 @@ func TestTraces(t *testing.T) {
 			t.Errorf("%s belongs to nothing", name)
 		}
 	}
-	credentials := r.emu.Credentials(demoSourceAccount)
 	for _, secret := range []string{"Signature", "X-Amz-", "Credential", credentials.SecretAccessKey, credentials.AccessKeyID, url.QueryEscape(credentials.AccessKeyID)} {
 		if strings.Contains(raw.String(), secret) {
 			t.Errorf("%q left", secret)

@@ -39,7 +39,7 @@ const (
 	maxBatch     = 512
 	maxAttribute = 512
 	sendTime     = 10 * time.Second
-	flushTime    = 3 * time.Second
+	flushTime    = 5 * time.Second
 )
 
 // Options of New. Endpoint and Sample are required.
@@ -94,7 +94,7 @@ func (t *Tracer) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{t.sent}
 }
 
-// Close sends what is left, within three seconds; what takes longer is dropped.
+// Close sends what is left, within five seconds; what takes longer is dropped.
 func (t *Tracer) Close() error {
 	if t == nil {
 		return nil
