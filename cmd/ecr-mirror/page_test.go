@@ -1,12 +1,15 @@
 package main
 
 import (
+	"encoding/json"
+	"math"
 	"net/http"
 	"net/url"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/admin"
 	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/admin/browser"
 	"github.com/ecr-mirror/ecr-mirror/registry/ecr/ecrtest"
 	"github.com/ecr-mirror/ecr-mirror/registry/registrytest"
@@ -151,4 +154,24 @@ func TestPageLogin(t *testing.T) {
 	p.Type("input[name=repository][required]", "app")
 	p.Click("section form .danger:not(#letters *)")
 	p.Wait(`document.getElementById("notice")?.innerText.startsWith("Purged")`)
+}
+
+// What two pulls of an image cost and saved, at the configured prices, is in /overview.
+func TestOverviewOfPulls(t *testing.T) {
+	r := newRig(t, "  replication: {onMiss: false}\ncosts: {transferPerGB: 1000, natPerGB: 100, zonePerGB: 10}\n")
+	r.seed("app", "v1", registrytest.Image(1, 1<<20))
+	must(t, r.pulled("app", "v1"))
+	must(t, r.pulled("app", "v1"))
+	var v admin.Overview
+	r.eventually("both pulls in the figures", func() bool { // which are a few seconds old at most
+		res, err := http.Get(r.page() + "overview")
+		must(t, err)
+		defer res.Body.Close()
+		must(t, json.NewDecoder(res.Body).Decode(&v))
+		return v.Saving.Crossed > 1<<20 && v.Saving.Served == 2*v.Saving.Crossed
+	})
+	s := v.Saving
+	if want := float64(s.Crossed) / (1 << 30) * (1000 - 100 - 2*10); math.Abs(s.Net-want) > 1e-9 {
+		t.Errorf("saved: %+v, want %v net", s, want)
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
@@ -226,8 +227,8 @@ func TestSaving(t *testing.T) {
 	} {
 		p := Prices{TransferPerGB: 0.02, NATPerGB: 0.045, ZonePerGB: 0.01}
 		tc.want.Prices, tc.want.Served, tc.want.Crossed = p, tc.served, tc.crossed
-		if got := savingOf(p, tc.served, tc.crossed); got != tc.want {
-			t.Errorf("%+v, want %+v", got, tc.want)
+		if d := cmp.Diff(tc.want, savingOf(p, tc.served, tc.crossed), cmpopts.EquateApprox(0, 1e-9)); d != "" {
+			t.Errorf("(-want +got):\n%s", d)
 		}
 	}
 }
