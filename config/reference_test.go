@@ -227,7 +227,7 @@ func meaning(field, yaml, text string) (standard, rest string) {
 	rest = regexp.MustCompile("^`"+yaml+"` (is|are) ").ReplaceAllString(rest, "")
 	if rest != "" {
 		rest = strings.TrimSuffix(rest, ".") + "."
-		if !regexp.MustCompile(`^[a-z]+(:|,| or )`).MatchString(rest) { // which begins with a value
+		if !regexp.MustCompile(`^[a-z]+(:|;|,| or )`).MatchString(rest) { // which begins with a value
 			rest = strings.ToUpper(rest[:1]) + rest[1:]
 		}
 	}
