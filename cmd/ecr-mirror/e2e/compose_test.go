@@ -37,16 +37,17 @@ func containerImage(t *testing.T) string {
 	if err := os.Mkdir(filepath.Join(base, "tmp"), 0o777); err != nil {
 		t.Fatal(err)
 	}
-	goEnv := strings.Fields(run(t, nil, "go", "env", "GOROOT", "GOMODCACHE", "GOCACHE"))
-	goRoot, modules, cache := goEnv[0], goEnv[1], goEnv[2]
+	goEnv := strings.Split(run(t, nil, "go", "env", "GOROOT", "GOMODCACHE", "GOCACHE", "GOPROXY"), "\n")
+	goRoot, modules, cache, proxy := goEnv[0], goEnv[1], goEnv[2], goEnv[3]
 	from := buildah("from", "scratch")
 	buildah("add", "-q", from, base, "/")
-	buildah("config", "--env", "PATH="+filepath.Join(goRoot, "bin")+":/usr/bin", "--env", "GOTOOLCHAIN=local", "--env", "GOPATH=/go", "--env", "GOCACHE=/root/.cache/go-build", from)
+	buildah("config", "--env", "PATH="+filepath.Join(goRoot, "bin")+":/usr/bin", "--env", "GOTOOLCHAIN=local", "--env", "GOPROXY="+proxy, "--env", "GOPATH=/go", "--env", "GOCACHE=/root/.cache/go-build", from)
 	buildah("commit", "-q", "--rm", from, "docker.io/library/golang:1.26-bookworm")
 	root, err := filepath.Abs(filepath.Join("..", "..", ".."))
 	if err != nil {
 		t.Fatal(err)
 	}
+	run(t, nil, "go", "-C", root, "mod", "download")
 	buildah("bud", "--isolation", "chroot", "--pull-never", "--format", "docker", "-v", "/usr:/usr:ro", "-v", goRoot+":"+goRoot+":ro", "-v", modules+":/go/pkg/mod",
 		"-v", cache+":/root/.cache/go-build", "--build-arg", "VERSION=v0.0.0-e2e", "-t", "ecr-mirror:dev", "-f", filepath.Join(root, "Dockerfile"), root)
 	archive := filepath.Join(dir, "image.tar")
@@ -116,7 +117,7 @@ func startDockerApart(t *testing.T) (docker, string) {
 	t.Helper()
 	dir := tempDir(t)
 	d := docker{[]string{"DOCKER_HOST=unix://" + filepath.Join(dir, "sock"), "DOCKER_CONFIG=" + filepath.Join(dir, "client")}}
-	p := start(t, d.env, "unshare", "--net", "sh", "-c", `ip link set lo up && exec dockerd "$@"`, "sh", "--storage-driver", "vfs", "--iptables=false", "--ip6tables=false",
+	p := start(t, d.env, "unshare", "--net", "sh", "-c", `ip link set lo up && exec dockerd "$@"`, "sh", "--iptables=false", "--ip6tables=false",
 		"--data-root", filepath.Join(dir, "data"), "--exec-root", filepath.Join(dir, "exec"), "--pidfile", filepath.Join(dir, "pid"), "-H", "unix://"+filepath.Join(dir, "sock"))
 	p.wait(t, "ready", func() bool { _, err := try(t, d.env, "docker", "version"); return err == nil })
 	return d, "--net=/proc/" + strconv.Itoa(p.Process.Pid) + "/ns/net"
