@@ -39,23 +39,34 @@ type field struct {
 	optional          bool
 }
 
+// describer finds what the source says of answers.
+type describer struct {
+	t        *testing.T
+	comments map[string]map[string]string // of the fields, as Type.Field, by directory
+}
+
+func newDescriber(t *testing.T) *describer {
+	return &describer{t, make(map[string]map[string]string)}
+}
+
 // shape returns the fields of an answer's type, with the comments of the source.
-func shape(t *testing.T, of reflect.Type, prefix string) (all []field) {
-	t.Helper()
+func (d *describer) shape(of reflect.Type, prefix string) (all []field) {
+	d.t.Helper()
+	about := d.about(of)
 	for i := range of.NumField() {
 		f := of.Field(i)
 		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
 		if f.Anonymous {
-			all = append(all, shape(t, f.Type, prefix)...)
+			all = append(all, d.shape(f.Type, prefix)...)
 			continue
 		}
 		if !f.IsExported() {
 			continue
 		}
 		if name == "" {
-			t.Errorf("%v.%s has no name in JSON", of, f.Name)
+			d.t.Errorf("%v.%s has no name in JSON", of, f.Name)
 		}
-		one := field{path: prefix + name, optional: strings.Contains(options, "omit"), about: comments(t, of)[f.Name]}
+		one := field{path: prefix + name, optional: strings.Contains(options, "omit"), about: about[of.Name()+"."+f.Name]}
 		kind := f.Type
 		if kind.Kind() == reflect.Pointer {
 			kind = kind.Elem()
@@ -66,7 +77,7 @@ func shape(t *testing.T, of reflect.Type, prefix string) (all []field) {
 		}
 		all = append(all, one)
 		if one.kind == "object" {
-			all = append(all, shape(t, kind, one.path+".")...)
+			all = append(all, d.shape(kind, one.path+".")...)
 		}
 	}
 	return all
@@ -96,28 +107,31 @@ func kindOf(t reflect.Type) string {
 	return "object"
 }
 
-// comments returns those of a struct's fields.
-func comments(t *testing.T, of reflect.Type) map[string]string {
-	t.Helper()
+// about returns the comments of the directory where a type is.
+func (d *describer) about(of reflect.Type) map[string]string {
+	d.t.Helper()
 	dir := strings.TrimPrefix(of.PkgPath()+"/", module)
 	if of.PkgPath() == "main" || strings.HasSuffix(of.PkgPath(), "/cmd/ecr-mirror") {
 		dir = "cmd/ecr-mirror"
 	}
+	if known, ok := d.comments[dir]; ok {
+		return known
+	}
 	files, err := filepath.Glob(filepath.Join("..", "..", dir, "*.go"))
-	must(t, err)
+	must(d.t, err)
 	about := make(map[string]string)
 	for _, name := range files {
 		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments|parser.SkipObjectResolution)
-		must(t, err)
+		must(d.t, err)
 		ast.Inspect(file, func(n ast.Node) bool {
 			spec, ok := n.(*ast.TypeSpec)
-			if !ok || spec.Name.Name != of.Name() {
+			if !ok {
 				return true
 			}
 			if s, ok := spec.Type.(*ast.StructType); ok {
 				for _, f := range s.Fields.List {
 					for _, n := range f.Names {
-						about[n.Name] = strings.Join(strings.Fields(f.Doc.Text()+" "+f.Comment.Text()), " ")
+						about[spec.Name.Name+"."+n.Name] = strings.Join(strings.Fields(f.Doc.Text()+" "+f.Comment.Text()), " ")
 					}
 				}
 			}
@@ -125,8 +139,9 @@ func comments(t *testing.T, of reflect.Type) map[string]string {
 		})
 	}
 	if len(about) == 0 {
-		t.Errorf("no source of %v in %s", of, dir)
+		d.t.Errorf("no source of %v in %s", of, dir)
 	}
+	d.comments[dir] = about
 	return about
 }
 
@@ -162,7 +177,7 @@ func TestCommandReference(t *testing.T) {
 
 // manualPage is docs/commands.md as far as it is written.
 type manualPage struct {
-	t         *testing.T
+	*describer
 	text      strings.Builder
 	described map[reflect.Type]string // answers, by the first command that gives them
 }
@@ -171,7 +186,7 @@ func (m *manualPage) printf(format string, args ...any) { fmt.Fprintf(&m.text, f
 
 func manual(t *testing.T) string {
 	root := command()
-	m := &manualPage{t: t, described: make(map[reflect.Type]string)}
+	m := &manualPage{describer: newDescriber(t), described: make(map[reflect.Type]string)}
 	p := m.printf
 	p("# Commands\n\n<!-- Made from the commands themselves: go test ./cmd/ecr-mirror -run TestCommandReference -update -->\n")
 	p("%s\n\n| | |\n|---|---|", prose(root.Long))
@@ -235,7 +250,7 @@ func (m *manualPage) describe(cmd *cobra.Command, heading string) {
 	} else if ok {
 		m.described[reflect.TypeOf(answer)] = nameOf(cmd)
 		p("\nAnswer for machines:\n\n| field | | |\n|---|---|---|")
-		for _, f := range shape(m.t, reflect.TypeOf(answer), "") {
+		for _, f := range m.shape(reflect.TypeOf(answer), "") {
 			if f.optional {
 				f.kind += ", optional"
 			}
