@@ -33,6 +33,8 @@ func environmentTopic() *cobra.Command {
 			cli.Item("HTTPS_PROXY", 21, "and HTTP_PROXY, NO_PROXY: for registries and AWS, never for the admin port") +
 			cli.Item(loginVariable, 21, "USER:PASSWORD for the admin port, where adminAuth wants a login") +
 			cli.Item(loginFileVariable, 21, "the file that has it in its first line") +
+			cli.Item("OTEL_*", 21, "of serve with tracing: headers with credentials, and what else OpenTelemetry's SDK reads") +
+			cli.Item("NOTIFY_SOCKET", 21, "of serve: where systemd is told that it is ready, or stops") +
 			cli.Item("TERM", 21, "dumb: no bars, as where there is no terminal") +
 			cli.Item("TMPDIR", 21, "where copies of the queue and the demo's cache are, for a while"),
 	}
