@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -92,7 +94,7 @@ type machine struct {
 
 func boot(t *testing.T, binary string) *machine {
 	t.Helper()
-	dir, err := os.MkdirTemp(scratch, "")
+	dir, err := os.MkdirTemp(scratch, "ecr-mirror-systemd-")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,6 +118,7 @@ func boot(t *testing.T, binary string) *machine {
 		if t.Failed() {
 			t.Logf("boot: %s", log.Bytes())
 		}
+		m.eventually(t, "its control groups are gone", func() bool { return removeGroups(filepath.Base(dir)) })
 	})
 	m.eventually(t, "systemd runs", func() bool {
 		select {
@@ -132,6 +135,24 @@ func boot(t *testing.T, binary string) *machine {
 	}}}
 	t.Cleanup(m.http.CloseIdleConnections)
 	return m
+}
+
+// removeGroups removes the control group of that name and those in it: they stay when their processes end.
+func removeGroups(name string) bool {
+	gone := true
+	for _, root := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/systemd"} {
+		var all []string
+		_ = filepath.WalkDir(filepath.Join(root, name), func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.IsDir() {
+				all = append(all, path)
+			}
+			return nil
+		})
+		for _, path := range slices.Backward(all) {
+			gone = os.Remove(path) == nil && gone
+		}
+	}
+	return gone
 }
 
 // child is the one process that pid started; 0: there is none.
