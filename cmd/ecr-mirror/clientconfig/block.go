@@ -64,17 +64,19 @@ func (b block) remove(old []byte) ([]byte, error) {
 	return []byte(rest), nil
 }
 
-// cut takes the marked block out.
+// cut takes the marked block out. A mark that is left is not as we write it: what stands by it may be somebody else's.
 func cut(s string) (rest string, had bool, err error) {
+	rest = s
 	before, after, had := strings.Cut(s, begin+"\n")
-	if !had {
-		return s, false, nil
+	if _, after, ok := strings.Cut(after, end+"\n"); had && ok {
+		rest = before + after
 	}
-	_, after, ok := strings.Cut(after, end+"\n")
-	if !ok {
-		return "", false, fmt.Errorf("the mark %q is without its end: the file was edited", begin)
+	for _, mark := range []string{begin, end} {
+		if strings.Contains(rest, mark) {
+			return "", false, fmt.Errorf("the mark %q stands alone: the file was edited", mark)
+		}
 	}
-	return before + after, true, nil
+	return rest, had, nil
 }
 
 // firstTable returns where the first table header begins, or the end.
