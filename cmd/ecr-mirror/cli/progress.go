@@ -126,7 +126,7 @@ func (p *Progress) spin() {
 			return
 		case <-tick.C:
 			p.mu.Lock()
-			if p.step != (Step{}) && p.step.Total == 0 {
+			if !p.ended && p.step != (Step{}) && p.step.Total == 0 {
 				p.draw()
 			}
 			p.mu.Unlock()
