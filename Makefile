@@ -5,6 +5,7 @@ IMAGE   ?= ecr-mirror:$(VERSION)
 FUZZTIME ?= 10s
 BENCH ?= .
 CLIENTS := docker dockerd dockerd-29 containerd ctr containerd-2 ctr-2 podman buildah skopeo buildkitd buildctl crane regctl helm docker-credential-ecr-login docker-registry nginx docker-compose ip systemd-analyze aws strace curl jq openssl zsh fish chromium runc etcd kube-apiserver cfn-lint terraform promtool prometheus
+PROVIDER := registry.terraform.io/hashicorp/aws
 
 .DEFAULT_GOAL := help
 
@@ -30,8 +31,9 @@ test: ## Run all tests under the race detector; end-to-end tests need the contai
 	cd registry/serve/parity && go test -race -mod=mod ./...
 	@missing=; for c in $(CLIENTS); do command -v $$c >/dev/null || missing="$$missing $$c"; done; \
 	[ -e /usr/share/bash-completion/bash_completion ] || missing="$$missing bash-completion"; \
+	[ -n "$$(ls -d /opt/*/$(PROVIDER) /usr/share/terraform/plugins/$(PROVIDER) /usr/local/share/terraform/plugins/$(PROVIDER) ~/.terraform.d/plugins/$(PROVIDER) 2>/dev/null)" ] || missing="$$missing terraform-provider-aws"; \
 	[ "$$(id -u)" = 0 ] || missing="$$missing root"; \
-	[ -z "$$missing" ] || echo "left out: the end-to-end tests that need:$$missing"
+	[ -z "$$missing" ] || echo "left out: the tests that need:$$missing"
 
 .PHONY: check
 check: ## Check formatting, vet and staticcheck

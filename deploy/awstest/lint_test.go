@@ -11,7 +11,7 @@ func found(t *testing.T, tool string) string {
 	t.Helper()
 	path, err := exec.LookPath(tool)
 	if err != nil {
-		t.Skipf("left out: %s is not there", tool)
+		t.Skipf("left out: %s is not there; the schemas in testdata are what is checked", tool)
 	}
 	return path
 }

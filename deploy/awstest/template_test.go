@@ -169,8 +169,17 @@ func (s *stack) parameters(given map[string]any) {
 				}
 			}
 		}
-		if s.params[name] = text; d["Type"] == "CommaDelimitedList" {
+		switch d["Type"] {
+		case "CommaDelimitedList":
 			s.params[name] = list(all)
+		case "Number":
+			n, err := strconv.Atoi(text)
+			if err != nil {
+				fail("parameter %s: %w", name, err)
+			}
+			s.params[name] = n
+		default:
+			s.params[name] = text
 		}
 	}
 	for name, rule := range section(s.template, "Rules") {

@@ -36,7 +36,7 @@ func newTerraform(t *testing.T) *terraform {
 		}
 	}
 	if f.providers == "" {
-		t.Skip("left out: Terraform's AWS provider is not there")
+		t.Skip("left out: Terraform's AWS provider is not there; its schema in testdata is what is checked")
 	}
 	must(t, os.CopyFS(f.dir, os.DirFS(modules)))
 	must(t, os.WriteFile(filepath.Join(f.dir, "terraformrc"), nil, 0o600))
