@@ -68,10 +68,10 @@ func TestPageLooks(t *testing.T) {
 			name := filepath.Join("..", "..", "..", "docs", "page-"+scheme+".png")
 			must(t, os.WriteFile(name, small(t, p.Screenshot()), 0o644))
 		}
-		for _, width := range []int{1280, 768, 360} {
+		for _, width := range []int64{1280, 768, 360} {
 			p.Size(width, 800)
 			p.Wait(fmt.Sprintf("innerWidth === %d && document.documentElement.clientWidth === innerWidth", width))
-			var wide int
+			var wide int64
 			if p.Eval("document.documentElement.scrollWidth", &wide); wide > width {
 				var who []string
 				p.Eval(`[...document.querySelectorAll("main *, header *, footer *")].filter((e) => e.getBoundingClientRect().right > innerWidth && !e.closest(".scroll")).map((e) => e.outerHTML.slice(0, 80))`, &who)

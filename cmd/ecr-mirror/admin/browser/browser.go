@@ -1,51 +1,41 @@
-// Package browser drives a headless Chromium for tests, over the DevTools protocol through a pipe
-// (https://chromedevtools.github.io/devtools-protocol/): the calls that the admin page's tests need, and no more.
+// Package browser drives a headless Chromium for tests: what the admin page's tests do in it, by chromedp.
 //
 // Limitations: one page to a browser. What goes wrong ends the test.
 package browser
 
 import (
-	"bufio"
-	"encoding/base64"
+	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/url"
 	"os"
 	"os/exec"
 	"slices"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/fetch"
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
 )
 
-// patience is for a call, and for what a page is waited for.
+// patience is for an action, and for what a page is waited for.
 const patience = time.Minute
 
 // Page is a browser with one page.
 type Page struct {
-	t       testing.TB
-	out     *os.File
-	session string
+	t   testing.TB
+	ctx context.Context // chromedp's: of the browser and its page
 
 	mu       sync.Mutex
-	n        int
-	answers  map[int]chan message
 	problems []string // of the console, of scripts, and of the policy
 	hosts    []string // that were asked for anything
 	login    *url.Userinfo
-}
-
-type message struct {
-	ID     int             `json:"id,omitempty"`
-	Method string          `json:"method,omitempty"`
-	Params json.RawMessage `json:"params,omitempty"`
-	Result json.RawMessage `json:"result,omitempty"`
-	Error  *struct {
-		Message string `json:"message"`
-	} `json:"error,omitempty"`
-	Session string `json:"sessionId,omitempty"`
 }
 
 // Start starts Chromium with an empty page until the test ends. Without Chromium the test is skipped, and fails in CI.
@@ -59,157 +49,165 @@ func Start(t testing.TB) *Page {
 		t.Skip("needs chromium, which is not there")
 	}
 	dir := t.TempDir()
-	cmd := exec.Command(path, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic", "--no-first-run",
-		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-default-apps", "--disable-extensions",
-		"--no-proxy-server", "--hide-scrollbars", "--lang=en-GB", "--user-data-dir="+dir+"/profile", "--remote-debugging-pipe", "about:blank")
-	cmd.Env = append(os.Environ(), "HOME="+dir, "TZ=UTC")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	in, out, err := pipes(cmd)
-	if err != nil {
+	browser, stop := chromedp.NewExecAllocator(context.WithoutCancel(t.Context()), append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(path), chromedp.UserDataDir(dir+"/profile"), chromedp.Env("HOME="+dir, "TZ=UTC"), chromedp.NoSandbox, chromedp.DisableGPU,
+		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("no-proxy-server", true),
+		chromedp.Flag("hide-scrollbars", true), chromedp.Flag("lang", "en-GB"), chromedp.WSURLReadTimeout(patience))...)
+	t.Cleanup(stop)
+	p := &Page{t: t}
+	var end context.CancelFunc
+	p.ctx, end = chromedp.NewContext(browser, chromedp.WithListener(p.event))
+	t.Cleanup(end)
+	if err := chromedp.Do(p.ctx); err != nil { // without a time of its own, for the browser ends with it
 		t.Fatal(err)
 	}
-	p := &Page{t: t, out: out, answers: make(map[int]chan message)}
-	ended := make(chan struct{})
-	go func() { defer close(ended); p.read(in) }()
-	t.Cleanup(func() {
-		_ = out.Close()                                     // it ends when nobody can tell it anything
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // and so do its helpers
-		_ = cmd.Wait()                                      // killed
-		_ = in.Close()
-		<-ended
-	})
-	var target struct{ TargetID string }
-	p.do("Target.createTarget", map[string]any{"url": "about:blank"}, &target)
-	var attached struct{ SessionID string }
-	p.do("Target.attachToTarget", map[string]any{"targetId": target.TargetID, "flatten": true}, &attached)
-	p.session = attached.SessionID
-	for _, domain := range []string{"Page", "Runtime", "Network", "Log"} {
-		p.do(domain+".enable", nil, nil)
-	}
+	p.must(call(p, network.Enable, network.EnableParams{}))
+	p.must(call(p, log.Enable, cdp.Empty{}))
 	return p
 }
 
-// pipes starts cmd with the ends of two pipes as its files 3, which it reads, and 4, which it writes.
-func pipes(cmd *exec.Cmd) (in, out *os.File, err error) {
-	theirIn, out, err := os.Pipe()
-	if err != nil {
-		return nil, nil, err
-	}
-	in, theirOut, err := os.Pipe()
-	if err != nil {
-		return nil, nil, err
-	}
-	cmd.ExtraFiles = []*os.File{theirIn, theirOut}
-	err = cmd.Start()
-	return in, out, errors.Join(err, theirIn.Close(), theirOut.Close())
+// call has the page do a command of the protocol.
+func call[P any](p *Page, command cdp.Command[P, cdp.Empty], params P) error {
+	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	defer cancel()
+	_, err := chromedp.Call(ctx, command, params)
+	return err
 }
 
-// read takes messages, each of which ends in a zero byte, until the pipe ends.
-func (p *Page) read(in *os.File) {
-	for r := bufio.NewReader(in); ; {
-		b, err := r.ReadBytes(0)
-		if err != nil {
-			return
-		}
-		var m message
-		if json.Unmarshal(b[:len(b)-1], &m) != nil {
-			continue
-		}
-		if m.ID == 0 {
-			p.event(m)
-			continue
-		}
-		p.mu.Lock()
-		answer := p.answers[m.ID]
-		delete(p.answers, m.ID)
-		p.mu.Unlock()
-		if answer != nil {
-			answer <- m
-		}
-	}
-}
-
-// send returns where the answer comes; nobody has to wait for it.
-func (p *Page) send(method string, params any) (chan message, error) {
-	raw, err := json.Marshal(params)
-	if err != nil {
-		return nil, err
-	}
-	if params == nil {
-		raw = nil
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.n++
-	b, err := json.Marshal(message{ID: p.n, Method: method, Params: raw, Session: p.session})
-	if err != nil {
-		return nil, err
-	}
-	answer := make(chan message, 1)
-	p.answers[p.n] = answer
-	_, err = p.out.Write(append(b, 0))
-	return answer, err
-}
-
-func (p *Page) call(method string, params, result any) error {
-	answer, err := p.send(method, params)
-	if err != nil {
-		return fmt.Errorf("%s: %w", method, err)
-	}
-	select {
-	case m := <-answer:
-		switch {
-		case m.Error != nil:
-			return fmt.Errorf("%s: %s", method, m.Error.Message)
-		case result == nil:
-			return nil
-		}
-		return json.Unmarshal(m.Result, result)
-	case <-time.After(patience):
-		return fmt.Errorf("%s: no answer", method)
-	}
-}
-
-func (p *Page) do(method string, params, result any) {
+func (p *Page) must(err error) {
 	p.t.Helper()
-	if err := p.call(method, params, result); err != nil {
+	if err != nil {
 		p.t.Fatal(err)
 	}
+}
+
+func (p *Page) do(action chromedp.Action[chromedp.Void]) {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	defer cancel()
+	p.must(chromedp.Do(ctx, action))
+}
+
+// event notes what the page did, and answers what it asks. It may wait for nothing (chromedp.ListenTarget).
+func (p *Page) event(ev any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch ev := ev.(type) {
+	case *runtime.EventConsoleAPICalled:
+		if ev.Type == runtime.ConsoleAPICalledTypeError || ev.Type == runtime.ConsoleAPICalledTypeWarning {
+			for _, arg := range ev.Args {
+				p.problems = append(p.problems, fmt.Sprintf("console: %s %s", arg.Value, arg.Description))
+			}
+		}
+	case *runtime.EventExceptionThrown:
+		p.problems = append(p.problems, "exception: "+(&chromedp.ExceptionError{ExceptionDetails: ev.ExceptionDetails}).Error())
+	case *log.EventEntryAdded: // violations of the policy are among them
+		if ev.Entry.Level == log.EntryLevelError || ev.Entry.Level == log.EntryLevelWarning {
+			p.problems = append(p.problems, "log: "+ev.Entry.Text+" "+ev.Entry.URL)
+		}
+	case *network.EventRequestWillBeSent:
+		if u, err := url.Parse(ev.Request.URL); err == nil && u.Scheme != "data" && u.Scheme != "about" {
+			p.hosts = append(p.hosts, u.Host)
+		}
+	case *fetch.EventRequestPaused:
+		go func() { _ = call(p, fetch.ContinueRequest, fetch.ContinueRequestParams{RequestID: ev.RequestID}) }() // the browser has ended: the test says so
+	case *fetch.EventAuthRequired:
+		answer := &fetch.AuthChallengeResponse{Response: fetch.AuthChallengeResponseResponseCancelAuth}
+		if p.login != nil {
+			password, _ := p.login.Password()
+			answer = &fetch.AuthChallengeResponse{Response: fetch.AuthChallengeResponseResponseProvideCredentials, Username: p.login.Username(), Password: password}
+			p.login = nil // a second challenge says that it was wrong
+		}
+		go func() {
+			_ = call(p, fetch.ContinueWithAuth, fetch.ContinueWithAuthParams{RequestID: ev.RequestID, AuthChallengeResponse: answer}) // as above
+		}()
+	}
+}
+
+// Open goes to an address and waits until the page is there.
+func (p *Page) Open(address string) {
+	p.t.Helper()
+	p.do(chromedp.Navigate(address))
+}
+
+func (p *Page) eval(expression string, result any) error {
+	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	defer cancel()
+	b, err := chromedp.Run(ctx, chromedp.Evaluate[[]byte](expression, chromedp.EvalAwaitPromise))
+	if err != nil || result == nil {
+		return err
+	}
+	return json.Unmarshal(b, result)
+}
+
+// Eval evaluates an expression in the page, even where the page itself may run no scripts.
+func (p *Page) Eval(expression string, result any) {
+	p.t.Helper()
+	if err := p.eval(expression, result); err != nil {
+		p.t.Fatalf("%s: %v", expression, err)
+	}
+}
+
+// Wait waits until the expression is true. The page may be replaced meanwhile.
+func (p *Page) Wait(expression string) {
+	p.t.Helper()
+	var ok bool
+	var err error
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if err = p.eval("Boolean("+expression+")", &ok); ok && err == nil {
+			return
+		}
+	}
+	var text string
+	_ = p.eval("document.body.innerText", &text) // for the message alone
+	p.t.Fatalf("waited in vain for %s (%v); the page:\n%s", expression, err, text)
+}
+
+// Click presses the mouse on what a selector finds.
+func (p *Page) Click(selector string) {
+	p.t.Helper()
+	p.do(chromedp.Click(chromedp.CSS(selector)))
+}
+
+// Type puts text into the field that a selector finds.
+func (p *Page) Type(selector, text string) {
+	p.t.Helper()
+	p.do(chromedp.SendKeys(chromedp.CSS(selector), text))
+}
+
+// Enter presses the key.
+func (p *Page) Enter() {
+	p.t.Helper()
+	p.do(chromedp.KeyEvent("\r"))
 }
 
 // Screenshot returns a PNG of the whole page.
 func (p *Page) Screenshot() []byte {
 	p.t.Helper()
-	var metrics struct {
-		CSSContentSize struct{ Width, Height float64 }
-	}
-	p.do("Page.getLayoutMetrics", nil, &metrics)
-	var shot struct{ Data string }
-	p.do("Page.captureScreenshot", map[string]any{"format": "png", "captureBeyondViewport": true,
-		"clip": map[string]any{"x": 0, "y": 0, "width": metrics.CSSContentSize.Width, "height": metrics.CSSContentSize.Height, "scale": 1}}, &shot)
-	b, err := base64.StdEncoding.DecodeString(shot.Data)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	return b
+	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	defer cancel()
+	shot, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
+	p.must(err)
+	return shot
 }
 
 // Scheme has the page prefer light or dark colours.
 func (p *Page) Scheme(scheme string) {
 	p.t.Helper()
-	p.do("Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}, {"name": "prefers-reduced-motion", "value": "reduce"}}}, nil)
+	p.must(call(p, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
+		{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: "reduce"}}}))
 }
 
 // Size makes the window so many pixels wide and high.
-func (p *Page) Size(width, height int) {
+func (p *Page) Size(width, height int64) {
 	p.t.Helper()
-	p.do("Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false}, nil)
+	p.do(chromedp.EmulateViewport(width, height))
 }
 
 // Scripts says whether the page may run any.
 func (p *Page) Scripts(on bool) {
 	p.t.Helper()
-	p.do("Emulation.setScriptExecutionDisabled", map[string]any{"value": !on}, nil)
+	p.must(call(p, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: !on}))
 }
 
 // Login is what a challenge is answered with from now on; nil: it is cancelled.
@@ -218,7 +216,8 @@ func (p *Page) Login(login *url.Userinfo) {
 	p.mu.Lock()
 	p.login = login
 	p.mu.Unlock()
-	p.do("Fetch.enable", map[string]any{"handleAuthRequests": true}, nil)
+	handle := true
+	p.must(call(p, fetch.Enable, fetch.EnableParams{HandleAuthRequests: &handle}))
 }
 
 // Problems returns what the page has complained of since it was asked last.
