@@ -48,9 +48,12 @@ func (s *storm) calm(round int) {
 	agreed := time.Now()
 	time.Sleep(stormTTL)
 	s.pullAll("everything up", s.mirrors)
-	s.outage("the source is away", [2]string{account, sourceRegion}, s.mirrors)
-	for _, m := range s.mirrors[:2] {
-		s.outage("the destination is away", [2]string{m.account, m.region}, []*subject{m})
+	if round%2 == 0 { // not one after the other: what was away is taken to be for half a minute, unless it is asked
+		s.outage("the source is away", [2]string{account, sourceRegion}, s.mirrors)
+	} else {
+		for _, m := range s.mirrors[:2] {
+			s.outage("the destination is away", [2]string{m.account, m.region}, []*subject{m})
+		}
 	}
 	var row []sample
 	for _, m := range s.mirrors {

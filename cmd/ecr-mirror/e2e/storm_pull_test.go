@@ -151,7 +151,7 @@ func (p *stormClient) open(ctx context.Context, method, url, byteRange string) (
 	switch res.StatusCode {
 	case http.StatusNotFound:
 		return nil, fmt.Errorf("%w: %s: %s", errAbsent, url, text)
-	case http.StatusServiceUnavailable:
+	case http.StatusServiceUnavailable, http.StatusForbidden: // a role may be away
 		return nil, fmt.Errorf("%w: %s: %s %s", errRefused, url, res.Status, text)
 	}
 	return nil, fmt.Errorf("%w: %s %s: %s %s", errWrong, method, url, res.Status, text)
