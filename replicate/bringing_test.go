@@ -79,3 +79,23 @@ func TestReaperKnowsWhatWasBrought(t *testing.T) {
 		})
 	}
 }
+
+// A deletion of what is still on its way waits for it to arrive, or not.
+func TestReaperWaitsForJobs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := reap(t)
+		other := registrytest.Image(5, 10)
+		put(t, r.q, replicate.Job{Key: contentJob("app", other.Desc.Digest).Key, Lane: registry.LaneEvent, NextAt: time.Now().Add(time.Hour)})
+		r.hear(t, r.change(other.Desc.Digest))
+		r.o.Grace = 0
+		r.once(t)
+		if n := r.left(t); n != 1 {
+			t.Errorf("%d deletions wait, want 1", n)
+		}
+		r.settle(2 * time.Hour)
+		r.once(t)
+		if n := r.left(t); n != 0 {
+			t.Errorf("%d deletions wait, want none", n)
+		}
+	})
+}

@@ -108,6 +108,18 @@ func (q *Queue) PutDeletions(ctx context.Context, deletions ...Deletion) error {
 	})
 }
 
+// working reports whether there is a job, not given up, that may bring content k.
+func (q *Queue) working(k Key) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for o, e := range q.entries {
+		if o.Mirror == k.Mirror && o.Destination == k.Destination && o.Repo == k.Repo && (o.Digest == k.Digest || e.job.Hint == k.Digest) && e.job.State == Pending {
+			return true
+		}
+	}
+	return false
+}
+
 // busy returns the repositories that there are jobs for.
 func (q *Queue) busy() map[Key]bool {
 	q.mu.Lock()

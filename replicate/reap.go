@@ -3,6 +3,7 @@ package replicate
 import (
 	"cmp"
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
@@ -192,7 +193,10 @@ func (r *Reaper) decide(ctx context.Context, d Deletion) (what string, cause err
 	if err != nil {
 		return unsure, err
 	}
-	if !ours {
+	switch {
+	case !ours && r.o.Queue.working(d.Key): // what is being copied may still arrive: it was read before it was deleted
+		return unsure, errors.New("a job that may bring it is not done")
+	case !ours:
 		return notOurs, nil
 	}
 	keeps, err := r.keeps(ctx, d.Key)
