@@ -65,7 +65,7 @@ func TestPageLooks(t *testing.T) {
 			t.Errorf("%s: given twice: %q", scheme, bad)
 		}
 		if *update {
-			name := filepath.Join("..", "..", "..", "docs", "page-"+scheme+".png")
+			name := filepath.Join("..", "..", "..", "docs", "images", "page-"+scheme+".png")
 			must(t, os.WriteFile(name, small(t, p.Screenshot()), 0o644))
 		}
 		for _, width := range []int64{1280, 768, 360} {
@@ -90,7 +90,7 @@ func TestPageLooks(t *testing.T) {
 // The screenshots are there, and small.
 func TestScreenshots(t *testing.T) {
 	for _, scheme := range []string{"light", "dark"} {
-		b, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", "page-"+scheme+".png"))
+		b, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", "images", "page-"+scheme+".png"))
 		must(t, err)
 		c, err := png.DecodeConfig(bytes.NewReader(b))
 		if must(t, err); c.Width != 1280 || len(b) > 200_000 {
