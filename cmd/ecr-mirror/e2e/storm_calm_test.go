@@ -124,7 +124,7 @@ func (m *subject) differences(source map[string]bool) (all []string) {
 		}
 	}
 	// A push that is heard of again after the deletion brings its image back from the cache: once in a while.
-	if len(strays) > 4*(len(s.samples)+1) {
+	if len(strays) > 8*(len(s.samples)+1) {
 		all = append(all, strays...)
 	}
 	if n, _ := s.emu.QueueLen(account, sourceRegion, m.queue); n > 0 {
