@@ -110,8 +110,8 @@ func (t *transfer) content(ctx context.Context, d digest.Digest) (Result, error)
 	if err == nil {
 		err = t.sendTree(ctx, tr, len(tr.levels))
 	}
-	if t.rootMissing(ctx, err, d) {
-		return Result{}, fmt.Errorf("%w: %w", ErrGone, err)
+	if err = t.orGone(ctx, err, d); errors.Is(err, ErrGone) {
+		return Result{}, err
 	}
 	return Result{Digest: d, Brought: true}, err
 }
@@ -155,14 +155,20 @@ func (t *transfer) planned(n int64) {
 	}
 }
 
-// rootMissing reports whether a copy failed because the source does not have d itself: it may have been deleted while parts of it
-// were copied.
-func (t *transfer) rootMissing(ctx context.Context, err error, d digest.Digest) bool {
+// orGone returns err, by which a copy failed, or ErrGone if that was because the source does not have d itself: it may have been
+// deleted while parts of it were copied. If the source does not say, it is asked again by the next attempt.
+func (t *transfer) orGone(ctx context.Context, err error, d digest.Digest) error {
 	var at *placeError
 	if registry.ClassOf(err) != registry.NotFound || !errors.As(err, &at) || at.destination {
-		return false
+		return err
 	}
-	_, err = t.im.Tags.Stat(ctx, registry.Object{Repo: t.im.Repo, Kind: registry.Manifest, Digest: d})
+	_, why := t.im.Tags.Stat(ctx, registry.Object{Repo: t.im.Repo, Kind: registry.Manifest, Digest: d})
 	t.progress(0)
-	return registry.ClassOf(err) == registry.NotFound
+	switch {
+	case why == nil:
+		return err
+	case registry.ClassOf(why) == registry.NotFound:
+		return fmt.Errorf("%w: %w", ErrGone, err)
+	}
+	return atSource(why)
 }

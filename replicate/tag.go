@@ -2,6 +2,7 @@ package replicate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/opencontainers/go-digest"
@@ -122,14 +123,16 @@ func (t *transfer) below(ctx context.Context, d digest.Digest) (root, error) {
 	}
 	tr, err := t.tree(ctx, d, t.im.Platforms)
 	if err != nil {
-		return root{gone: t.rootMissing(ctx, err, d)}, err
+		err = t.orGone(ctx, err, d)
+		return root{gone: errors.Is(err, ErrGone)}, err
 	}
 	levels := tr.levels
 	if !tr.partial[d] {
 		levels = levels[:len(levels)-1]
 	}
 	if err := t.sendTree(ctx, tr, len(levels)); err != nil {
-		return root{gone: t.rootMissing(ctx, err, d)}, fmt.Errorf("image %s: %w", d, err)
+		err = t.orGone(ctx, err, d)
+		return root{gone: errors.Is(err, ErrGone)}, fmt.Errorf("image %s: %w", d, err)
 	}
 	return root{manifest: tr.bodies[o], partial: tr.partial[d], found: len(levels) == 0}, nil
 }
