@@ -21,6 +21,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/programs"
 )
 
 // inside names the document that the process is to run, in namespaces of its own.
@@ -225,12 +227,7 @@ func build(t *testing.T) string {
 
 var built = sync.OnceValues(func() (string, error) {
 	binary := filepath.Join(scratch, "ecr-mirror")
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", binary, "../cmd/ecr-mirror") // as the end-to-end tests do
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	return binary, nil
+	return binary, programs.Build(binary, root, "cmd/ecr-mirror")
 })
 
 // runDocument runs d in a world of its own, and returns what is wrong with it and how many of its blocks are switched off.

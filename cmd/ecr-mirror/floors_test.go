@@ -16,14 +16,14 @@ import (
 // what stands on their own floor or exists for tests.
 var floors = [][]string{
 	0: {"registry", "storage/durable", "replicate/rules", "registry/ecr/iam"},
-	1: {"config", "cmd/ecr-mirror/cli", "cmd/ecr-mirror/clientconfig", "cmd/ecr-mirror/admin/browser", "registry/wire", "registry/mem", "registry/mirror", "registry/registrytest", "storage", "replicate", "replicate/presence", "replicate/settings"},
+	1: {"config", "cmd/ecr-mirror/cli", "cmd/ecr-mirror/clientconfig", "cmd/ecr-mirror/admin/browser", "cmd/ecr-mirror/programs", "registry/wire", "registry/mem", "registry/mirror", "registry/registrytest", "storage", "replicate", "replicate/presence", "replicate/settings"},
 	2: {"registry/serve", "registry/remote", "registry/ecr", "replicate/events"},
 	3: {"registry/ecr/ecrtest", "cmd/ecr-mirror/admin", "cmd/ecr-mirror/trace"},
 	4: {"deploy/helm", "deploy/systemd", "cmd/ecr-mirror", "cmd/ecr-mirror/e2e", "cmd/ecr-mirror/bench", "docs", "deploy/awstest", "deploy/monitoring"},
 }
 
 // testsOnly are imported by tests alone.
-var testsOnly = []string{"registry/registrytest", "cmd/ecr-mirror/admin/browser"}
+var testsOnly = []string{"registry/registrytest", "cmd/ecr-mirror/admin/browser", "cmd/ecr-mirror/programs"}
 
 const module = "github.com/ecr-mirror/ecr-mirror/"
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/programs"
 	"github.com/ecr-mirror/ecr-mirror/registry/ecr/ecrtest"
 )
 
@@ -124,7 +125,7 @@ func TestTemplateParameters(t *testing.T) {
 // mirror that may do what the role of its region may, and nothing else. What no prefix names goes nowhere.
 func TestTemplatesReplicate(t *testing.T) {
 	t.Parallel()
-	need(t, "crane")
+	programs.Need(t, "crane")
 	const n = 6
 	w := newWorld(t)
 	s := source(t, n, map[string]any{"RepositoryPrefixes": "team/,base-"})
@@ -157,7 +158,7 @@ func (w *world) replicate(regions []string, mirrors string) {
 // made, with that of the key as iam-policy prints it. What a front misses a worker replicates.
 func TestTemplatesReplicateAcrossAccounts(t *testing.T) {
 	t.Parallel()
-	need(t, "crane")
+	programs.Need(t, "crane")
 	const key = "arn:aws:kms:us-west-2:111122223333:key/12345678-1234-1234-1234-123456789012"
 	w := newWorld(t)
 	params := map[string]any{"RepositoryPrefixes": "team/,base-", "Roles": "front-and-worker", "KmsKey": key}

@@ -7,13 +7,15 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/programs"
 )
 
 // The AWS CLI accepts every task definition, and the container in it starts as the image does: with its command, which reads
 // the file that the first container writes, as its user, and with its cache where the image has its volume.
 func TestTaskDefinitions(t *testing.T) {
 	t.Parallel()
-	need(t, "aws")
+	programs.Need(t, "aws")
 	image, err := os.ReadFile("../../Dockerfile")
 	must(t, err)
 	files, err := filepath.Glob("../ecs/*.json")

@@ -11,15 +11,14 @@ package awstest
 
 import (
 	"fmt"
-	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/programs"
 )
 
 // scratch is a directory for what is built once; TestMain makes and removes it.
@@ -53,36 +52,9 @@ func binary(t *testing.T) string {
 }
 
 var build = sync.OnceValues(func() (string, error) {
-	out, root := filepath.Join(scratch, "ecr-mirror"), filepath.Join("..", "..")
-	// The go command remembers what a test opened, and so runs these tests again when the source of the binary changed.
-	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() && path != root && (strings.HasPrefix(d.Name(), ".") && d.Name() != ".." || d.Name() == "bin") {
-			return filepath.SkipDir
-		}
-		return err
-	})
-	if err != nil {
-		return "", err
-	}
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, filepath.Join(root, "cmd", "ecr-mirror"))
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if msg, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build ecr-mirror: %w\n%s", err, msg)
-	}
-	return out, nil
+	out := filepath.Join(scratch, "ecr-mirror")
+	return out, programs.Build(out, filepath.Join("..", ".."), "cmd/ecr-mirror")
 })
-
-// need skips the test when a client is not installed, and fails it in CI, where all have to be.
-func need(t *testing.T, client string) {
-	t.Helper()
-	if _, err := exec.LookPath(client); err == nil {
-		return
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("%s is needed in CI", client)
-	}
-	t.Skipf("needs %s, which is not there", client)
-}
 
 func must(t *testing.T, err error) {
 	t.Helper()

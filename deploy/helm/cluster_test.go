@@ -16,6 +16,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/programs"
 )
 
 // cluster is a kube-apiserver with its etcd. There is no controller and no node.
@@ -29,7 +31,7 @@ const adminToken = "tests-only"
 
 func startCluster(t *testing.T) *cluster {
 	t.Helper()
-	need(t, "helm", "etcd", "kube-apiserver")
+	programs.Need(t, "helm", "etcd", "kube-apiserver")
 	dir := t.TempDir()
 	etcd, peer, api := freeAddr(t), freeAddr(t), freeAddr(t)
 	start(t, "etcd", "--data-dir", filepath.Join(dir, "etcd"), "--unsafe-no-fsync", "--listen-client-urls", "http://"+etcd, "--advertise-client-urls", "http://"+etcd,

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/programs"
 )
 
 // pod runs the one container of a pod template by runc, on the host's network, as its specification says: the binary alone on a
@@ -33,7 +35,7 @@ type node struct {
 
 func (n node) run(t *testing.T, workload object) *pod {
 	t.Helper()
-	need(t, "root", "runc")
+	programs.Need(t, "root", "runc")
 	spec := workload.template().child("spec")
 	p := &pod{spec: spec, container: spec.list("containers")[0], volumes: make(map[string]string), env: n.identities[spec.text("serviceAccountName")]}
 	group := spec.at("securityContext", "fsGroup")

@@ -12,6 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/programs"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -19,7 +21,7 @@ var update = flag.Bool("update", false, "write the golden files")
 // Every case is linted, and what it renders to is the file under testdata, but for the alerts, which have their own home.
 func TestRendered(t *testing.T) {
 	t.Parallel()
-	need(t, "helm")
+	programs.Need(t, "helm")
 	for name, values := range cases(t) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -123,7 +125,7 @@ func TestNodesToldAsByTheBinary(t *testing.T) {
 // What cannot be meant is refused with the value that is wrong.
 func TestRefused(t *testing.T) {
 	t.Parallel()
-	need(t, "helm")
+	programs.Need(t, "helm")
 	const (
 		mirror = `config.mirrors=[{"source":{"registry":"a.example.com"}}]`
 		queue  = `config.mirrors=[{"source":{"registry":"a.example.com"},"destination":{"registry":"b.example.com"},"events":{"sqs":"https://sqs.example.com/q"}}]`

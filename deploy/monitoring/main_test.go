@@ -12,7 +12,6 @@ package monitoring
 import (
 	"encoding/json"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -23,19 +22,6 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// need skips the test when a program is not installed, and fails it in CI, where all have to be.
-func need(t *testing.T, programs ...string) {
-	t.Helper()
-	for _, p := range programs {
-		if _, err := exec.LookPath(p); err != nil {
-			if os.Getenv("CI") == "true" {
-				t.Fatalf("%s is needed in CI", p)
-			}
-			t.Skipf("needs %s, which is not there", p)
-		}
-	}
-}
 
 // alert is one rule of alerts.yaml.
 type alert struct {

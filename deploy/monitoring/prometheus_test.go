@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/programs"
 	"github.com/ecr-mirror/ecr-mirror/registry"
 	"github.com/ecr-mirror/ecr-mirror/registry/ecr/ecrtest"
 	"github.com/ecr-mirror/ecr-mirror/registry/registrytest"
@@ -32,7 +33,7 @@ func host(region string) string { return account + ".dkr.ecr." + region + ".amaz
 // seconds instead of minutes.
 func TestPrometheus(t *testing.T) {
 	t.Parallel()
-	need(t, "prometheus")
+	programs.Need(t, "prometheus")
 	emu, err := ecrtest.New(ecrtest.Options{})
 	must(t, err)
 	must(t, emu.Start(ecrtest.Listen{Registries: map[string]string{host(home): "", host(away): ""}}))
@@ -130,11 +131,7 @@ func startMirror(t *testing.T, emu *ecrtest.Emulator) mirror {
 	t.Helper()
 	dir, m := t.TempDir(), mirror{free(t), free(t)}
 	binary := filepath.Join(dir, "ecr-mirror")
-	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", binary, "../../cmd/ecr-mirror")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as the end-to-end tests do
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
+	must(t, programs.Build(binary, filepath.Join("..", ".."), "cmd/ecr-mirror"))
 	side := func(region string) string {
 		return fmt.Sprintf("{registry: %s, endpoint: %q}", host(region), emu.ControlURL())
 	}

@@ -22,6 +22,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/programs"
 	"github.com/ecr-mirror/ecr-mirror/registry"
 	"github.com/ecr-mirror/ecr-mirror/registry/mem"
 	"github.com/ecr-mirror/ecr-mirror/registry/registrytest"
@@ -31,7 +32,7 @@ import (
 // The unit is as closed as systemd-analyze can see: 10 is exposed, 0 cannot be reached by what has a network.
 func TestExposure(t *testing.T) {
 	t.Parallel()
-	need(t, "systemd-analyze")
+	programs.Need(t, "systemd-analyze")
 	out, err := exec.Command("systemd-analyze", "security", "--offline=true", "--threshold=12", "ecr-mirror.service").CombinedOutput()
 	if err != nil {
 		t.Errorf("more than 1.2: %v\n%s", err, out)
@@ -42,7 +43,7 @@ func TestExposure(t *testing.T) {
 // state directory under all restrictions, comes back when it is killed, and stops in order.
 func TestUnitStarts(t *testing.T) {
 	t.Parallel()
-	need(t, "root", "systemd-analyze", "ip", "unshare", "nsenter")
+	programs.Need(t, "root", "systemd-analyze", "ip", "unshare", "nsenter")
 	binary, err := build()
 	if err != nil {
 		t.Fatal(err)

@@ -19,13 +19,13 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/programs"
 )
 
 // conditions are how much a scenario does, and where its figures go.
@@ -139,24 +139,8 @@ var buildBinary = sync.OnceValues(func() (string, error) {
 	if path := os.Getenv("BENCH_BINARY"); path != "" {
 		return filepath.Abs(path)
 	}
-	// The go command remembers what a test opened, and so runs TestScenarios again when the source of the binary changed.
-	root := filepath.Join("..", "..", "..")
-	err := filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
-		if err == nil && d.IsDir() && path != root && (strings.HasPrefix(d.Name(), ".") || d.Name() == "bin") {
-			return filepath.SkipDir
-		}
-		return err
-	})
-	if err != nil {
-		return "", err
-	}
 	out := filepath.Join(scratch, "ecr-mirror")
-	cmd := exec.Command("go", "build", "-trimpath", "-o", out, "..")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if msg, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build: %w\n%s", err, msg)
-	}
-	return out, nil
+	return out, programs.Build(out, filepath.Join("..", "..", ".."), "cmd/ecr-mirror")
 })
 
 const (

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/programs"
 )
 
 // registryName is a host that exists nowhere: a pull that asks it instead of the mirror fails.
@@ -12,7 +14,7 @@ const registryName = "registry.invalid"
 
 func TestContainerd(t *testing.T) {
 	t.Parallel()
-	need(t, "root", "containerd", "ctr", "runc", "docker-registry")
+	programs.Need(t, "root", "containerd", "ctr", "runc", "docker-registry")
 	source := dockerRegistry(t)
 	multi := multiArch(t, "contained", 1<<20)
 	push(t, source, "team/app", "1", multi)
@@ -45,7 +47,7 @@ func registriesConf(t *testing.T, m *mirror) (conf, policy string) {
 
 func TestPodman(t *testing.T) {
 	t.Parallel()
-	need(t, "root", "podman", "runc", "docker-registry")
+	programs.Need(t, "root", "podman", "runc", "docker-registry")
 	source := dockerRegistry(t)
 	multi := multiArch(t, "podded", 1<<20)
 	push(t, source, "team/app", "1", multi)
@@ -68,7 +70,7 @@ func TestPodman(t *testing.T) {
 
 func TestSkopeo(t *testing.T) {
 	t.Parallel()
-	need(t, "skopeo", "docker-registry")
+	programs.Need(t, "skopeo", "docker-registry")
 	source, target := dockerRegistry(t), dockerRegistry(t)
 	multi := multiArch(t, "copied", 1<<20)
 	push(t, source, "team/app", "1", multi)
@@ -85,7 +87,7 @@ func TestSkopeo(t *testing.T) {
 
 func TestCrane(t *testing.T) {
 	t.Parallel()
-	need(t, "crane", "docker-registry")
+	programs.Need(t, "crane", "docker-registry")
 	source := dockerRegistry(t)
 	multi := multiArch(t, "craned", 1<<20)
 	push(t, source, "team/app", "1", multi)

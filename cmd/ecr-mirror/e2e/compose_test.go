@@ -7,13 +7,15 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/programs"
 )
 
 // containerImage builds the Dockerfile, and returns an archive with the image ecr-mirror:dev for docker load. What the Dockerfile
 // takes from a registry, the Go image on Debian, is made of this machine: its /usr, Go, modules and build cache.
 func containerImage(t *testing.T) string {
 	t.Helper()
-	need(t, "root", "buildah")
+	programs.Need(t, "root", "buildah")
 	dir := tempDir(t)
 	buildah := func(args ...string) string {
 		return strings.TrimSpace(run(t, nil, "buildah", append([]string{"--root", filepath.Join(dir, "root"), "--runroot", filepath.Join(dir, "run"), "--storage-driver", "vfs"}, args...)...))
@@ -60,7 +62,7 @@ func containerImage(t *testing.T) string {
 // cannot write to. Nothing of it stays.
 func TestCompose(t *testing.T) {
 	t.Parallel()
-	need(t, "root", "docker", "dockerd", "docker-compose", "buildah", "aws", "ip", "nsenter")
+	programs.Need(t, "root", "docker", "dockerd", "docker-compose", "buildah", "aws", "ip", "nsenter")
 	archive := containerImage(t)
 	d, net := startDockerApart(t)
 	d.run(t, "load", "-q", "-i", archive)

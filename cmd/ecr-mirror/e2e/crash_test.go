@@ -6,12 +6,14 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/programs"
 )
 
 // kill -9 in the middle of a fill: the restarted mirror serves the right bytes and goes on where it was.
 func TestKillDuringFill(t *testing.T) {
 	t.Parallel()
-	need(t, "docker-registry")
+	programs.Need(t, "docker-registry")
 	n := image(t, "amd64", "filled", 40<<20)
 	layer := n.Blobs[len(n.Blobs)-1]
 	registry := dockerRegistry(t)
@@ -67,7 +69,7 @@ func durable(t *testing.T, m *mirror) bool {
 // kill -9 while the copy to the destination is in flight: after the restart the job goes on, without a new pull or event.
 func TestKillDuringReplication(t *testing.T) {
 	t.Parallel()
-	need(t, "docker-registry", "crane")
+	programs.Need(t, "docker-registry", "crane")
 	source, registry := dockerRegistry(t), dockerRegistry(t)
 	multi := multiArch(t, "survivor", 4<<20)
 	push(t, source, "team/app", "1", multi)
@@ -92,7 +94,7 @@ func TestKillDuringReplication(t *testing.T) {
 // SIGTERM in the middle of a pull: the pull ends well, and then the process.
 func TestStopDrains(t *testing.T) {
 	t.Parallel()
-	need(t, "docker-registry")
+	programs.Need(t, "docker-registry")
 	n := image(t, "amd64", "drained", 8<<20)
 	layer := n.Blobs[len(n.Blobs)-1]
 	registry := dockerRegistry(t)

@@ -9,12 +9,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/programs"
 )
 
 // dockerRegistry starts Debian's docker-registry (Distribution 2.8) and returns its address.
 func dockerRegistry(t *testing.T) string {
 	t.Helper()
-	need(t, "docker-registry")
+	programs.Need(t, "docker-registry")
 	dir, addr := tempDir(t), freeAddr(t)
 	config := filepath.Join(dir, "config.yml")
 	write(t, config, fmt.Sprintf(`version: 0.1
@@ -33,7 +35,7 @@ type docker struct{ env []string }
 // startDocker starts Debian's dockerd. hub, if there is one, is a daemon.json that is added to its own.
 func startDocker(t *testing.T, hub string) docker {
 	t.Helper()
-	need(t, "dockerd")
+	programs.Need(t, "dockerd")
 	settings := map[string]any{
 		"storage-driver":        "vfs",
 		"max-download-attempts": 2, // five of them wait for more than a minute
@@ -54,7 +56,7 @@ func startDocker(t *testing.T, hub string) docker {
 // option, so it sees another /etc/docker than the host.
 func startDocker29(t *testing.T) (d docker, certs string) {
 	t.Helper()
-	need(t, "root", "dockerd-29")
+	programs.Need(t, "root", "dockerd-29")
 	c := startContainerdOf(t, "-2", 0)
 	dir := tempDir(t)
 	certs = filepath.Join(dir, "certs.d")
@@ -70,7 +72,7 @@ func startDocker29(t *testing.T) (d docker, certs string) {
 // startDockerWith starts a dockerd without a bridge, so that it changes no network of the host.
 func startDockerWith(t *testing.T, settings map[string]any, command string, args ...string) docker {
 	t.Helper()
-	need(t, "root", "docker")
+	programs.Need(t, "root", "docker")
 	dir := tempDir(t)
 	maps.Copy(settings, map[string]any{
 		"data-root": filepath.Join(dir, "data"), "exec-root": filepath.Join(dir, "exec"), "pidfile": filepath.Join(dir, "pid"),
@@ -114,7 +116,7 @@ func startContainerd(t *testing.T) containerd { return startContainerdOf(t, "", 
 // is no network for the containers of its CRI. One of 2.x may fetch layers in chunks of so many bytes at once.
 func startContainerdOf(t *testing.T, suffix string, chunk int) containerd {
 	t.Helper()
-	need(t, "root", "containerd"+suffix, "ctr"+suffix, "runc")
+	programs.Need(t, "root", "containerd"+suffix, "ctr"+suffix, "runc")
 	dir := tempDir(t)
 	c := containerd{"ctr" + suffix, nil, filepath.Join(dir, "sock"), filepath.Join(dir, "certs.d")}
 	c.flags = []string{"-a", c.socket, "-n", filepath.Base(dir)}

@@ -4,11 +4,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/programs"
 )
 
 func TestDocker(t *testing.T) {
 	t.Parallel()
-	need(t, "root", "docker", "dockerd", "docker-registry")
+	programs.Need(t, "root", "docker", "dockerd", "docker-registry")
 	source := dockerRegistry(t)
 	single, multi := image(t, "amd64", "single", 0), multiArch(t, "multi", 3<<20)
 	push(t, source, "team/single", "1", single)
@@ -44,7 +46,7 @@ func TestDocker(t *testing.T) {
 // Classic docker asks registry-mirrors for Docker Hub's names only.
 func TestDockerRegistryMirrors(t *testing.T) {
 	t.Parallel()
-	need(t, "root", "docker", "dockerd", "docker-registry")
+	programs.Need(t, "root", "docker", "dockerd", "docker-registry")
 	source := dockerRegistry(t)
 	push(t, source, "library/hello", "latest", multiArch(t, "hub", 0))
 	m := startMirror(t, nil, plain("docker.io", source, ""))

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/programs"
 )
 
 const account = "111122223333"
@@ -125,7 +127,7 @@ func (e *emulator) mirror(more string) string {
 // docker push to the source; the event alone brings the image to the destination, and docker pulls it from the mirror.
 func TestECRPushReplicates(t *testing.T) {
 	t.Parallel()
-	need(t, "root", "docker", "dockerd", "docker-registry", "aws")
+	programs.Need(t, "root", "docker", "dockerd", "docker-registry", "aws")
 	e := startEmulator(t, "pushes", "audit")
 	m := startMirror(t, e.env, e.mirror(fmt.Sprintf("  events: {sqs: %q}\n", e.Queues[0].URL)))
 	d := startDocker(t, "")
@@ -146,7 +148,7 @@ func TestECRPushReplicates(t *testing.T) {
 // No event arrives: the pull finds the image in the source and leaves it in the destination.
 func TestECRMissReplicates(t *testing.T) {
 	t.Parallel()
-	need(t, "root", "docker", "dockerd", "docker-registry", "aws")
+	programs.Need(t, "root", "docker", "dockerd", "docker-registry", "aws")
 	e := startEmulator(t)
 	m := startMirror(t, e.env, e.mirror(""))
 	d := startDocker(t, "")

@@ -15,13 +15,15 @@ import (
 	"oras.land/oras-go/v2/content/memory"
 	"oras.land/oras-go/v2/registry/remote"
 	"oras.land/oras-go/v2/registry/remote/auth"
+
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/programs"
 )
 
 // The emulator alone, driven by the AWS CLI as the tutorials on ECR's own replication do it: a rule with a prefix at the source, a
 // registry policy at the destination, a push, its replication status, and the image in the other account's region.
 func TestReplicationWalkThrough(t *testing.T) {
 	t.Parallel()
-	need(t, "aws", "skopeo", "docker-registry")
+	programs.Need(t, "aws", "skopeo", "docker-registry")
 	const other = "444455556666"
 	e := startEmulatorOf(t, account+"/ap-southeast-1", other+"/us-east-1")
 	dir := t.TempDir()
@@ -151,7 +153,7 @@ func TestClientsPushToTheEmulator(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			need(t, append(tc.clients, "aws", "docker-registry")...)
+			programs.Need(t, append(tc.clients, "aws", "docker-registry")...)
 			e := startEmulator(t)
 			e.source.aws(t, "ecr", "create-repository", "--repository-name", "team/app")
 			from, want := origin(t)
@@ -166,7 +168,7 @@ func TestClientsPushToTheEmulator(t *testing.T) {
 // Amazon's own credential helper gets a token of the emulator, and the registry takes it.
 func TestCredentialHelper(t *testing.T) {
 	t.Parallel()
-	need(t, "docker-credential-ecr-login")
+	programs.Need(t, "docker-credential-ecr-login")
 	e := startEmulator(t)
 	cmd := exec.Command("docker-credential-ecr-login", "get")
 	cmd.Env = append(e.env, "HOME="+t.TempDir(), "AWS_ENDPOINT_URL_ECR="+e.Endpoint, "AWS_REGION=us-west-2")

@@ -11,13 +11,13 @@ package e2e
 
 import (
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
+
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/programs"
 )
 
 // scratch is a directory for what is built once; TestMain makes and removes it.
@@ -54,12 +54,12 @@ func built(t *testing.T, build func() (string, error)) string {
 	return path
 }
 
+// root is the repository.
+const root = "../../.."
+
 var buildBinary = sync.OnceValues(func() (string, error) {
 	out := filepath.Join(scratch, "ecr-mirror")
-	if err := readSources(filepath.Join("..", "..", "..")); err != nil {
-		return "", err
-	}
-	return out, build(out, "..")
+	return out, programs.Build(out, root, "cmd/ecr-mirror")
 })
 
 // Without -trimpath it finds in Go's build cache what go test -race compiled.
@@ -73,29 +73,9 @@ var buildRaceBinary = sync.OnceValues(func() (string, error) {
 
 var buildHello = sync.OnceValues(func() (string, error) {
 	for _, arch := range []string{"amd64", "arm64"} {
-		if err := build(filepath.Join(scratch, "hello-"+arch), "./testdata/hello", "GOOS=linux", "GOARCH="+arch); err != nil {
+		if err := programs.Build(filepath.Join(scratch, "hello-"+arch), root, "cmd/ecr-mirror/e2e/testdata/hello", "GOOS=linux", "GOARCH="+arch); err != nil {
 			return "", err
 		}
 	}
 	return scratch, nil
 })
-
-func build(out, pkg string, env ...string) error {
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, pkg)
-	cmd.Env = append(append(os.Environ(), "CGO_ENABLED=0"), env...)
-	if msg, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build %s: %w\n%s", pkg, err, msg)
-	}
-	return nil
-}
-
-// readSources lists every source directory. The go command remembers what a test opened, and so runs these tests again when
-// the source of the binary changed, though no package here imports it. It remembers nothing from before m.Run.
-func readSources(root string) error {
-	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() && path != root && (strings.HasPrefix(d.Name(), ".") && d.Name() != ".." || d.Name() == "bin") {
-			return filepath.SkipDir
-		}
-		return err
-	})
-}

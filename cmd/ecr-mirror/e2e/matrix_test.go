@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/crypto/bcrypt"
 
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/programs"
 	"github.com/ecr-mirror/ecr-mirror/registry/registrytest"
 )
 
@@ -71,7 +72,7 @@ func (r request) atMirror() string { return r.mirror + "/" + r.repo + r.ref }
 // TestClients pulls with every client in every situation and compares what came of it with docs/clients.md.
 func TestClients(t *testing.T) {
 	t.Parallel()
-	need(t, "docker-registry")
+	programs.Need(t, "docker-registry")
 	table := readTable(t)
 	var mu sync.Mutex
 	t.Cleanup(func() {
@@ -83,7 +84,7 @@ func TestClients(t *testing.T) {
 	for _, c := range clients() {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			need(t, c.needs...)
+			programs.Need(t, c.needs...)
 			pull := c.start(t)
 			for _, s := range situations {
 				got := c.cell(t, s, source, pull)

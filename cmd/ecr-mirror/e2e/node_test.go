@@ -8,13 +8,15 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/programs"
 )
 
 // The node job: containerd pulls through the mirror for as long as client-config holds its files, through an upgrade and the
 // job's death, and finds them afterwards as they were before, byte for byte.
 func TestNodeJob(t *testing.T) {
 	t.Parallel()
-	need(t, "root")
+	programs.Need(t, "root")
 	const name = "node.example.com"
 	registry := dockerRegistry(t)
 	for _, tag := range []string{"v1", "v2"} {

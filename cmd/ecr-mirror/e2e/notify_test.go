@@ -7,13 +7,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/programs"
 	"github.com/ecr-mirror/ecr-mirror/registry/registrytest"
 )
 
 // Debian's docker-registry notifies the mirror: pushes and moved tags arrive at the destination, and a deletion is planned.
 func TestNotifications(t *testing.T) {
 	t.Parallel()
-	need(t, "docker-registry")
+	programs.Need(t, "docker-registry")
 	const token = "a-token-for-the-webhook"
 	dir, source, destination := tempDir(t), freeAddr(t), dockerRegistry(t)
 	write(t, filepath.Join(dir, "token"), token+"\n")

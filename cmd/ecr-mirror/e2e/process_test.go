@@ -16,25 +16,6 @@ import (
 	"time"
 )
 
-// need skips the test when a client is not installed, and fails it in CI, where all have to be.
-func need(t *testing.T, clients ...string) {
-	t.Helper()
-	for _, c := range clients {
-		missing := false
-		if c == "root" {
-			missing = os.Geteuid() != 0
-		} else if _, err := exec.LookPath(c); err != nil {
-			missing = true
-		}
-		switch {
-		case missing && os.Getenv("CI") == "true":
-			t.Fatalf("%s is needed in CI", c)
-		case missing:
-			t.Skipf("needs %s, which is not there", c)
-		}
-	}
-}
-
 // process is a daemon that a test started.
 type process struct {
 	*exec.Cmd

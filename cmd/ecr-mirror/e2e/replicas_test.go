@@ -13,6 +13,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/programs"
 	"github.com/ecr-mirror/ecr-mirror/registry/registrytest"
 )
 
@@ -28,7 +29,7 @@ type replicas struct {
 // startReplicas starts n fronts, a worker and nginx with the configuration that deploy/nginx delivers.
 func startReplicas(t *testing.T, n int, source *gate) *replicas {
 	t.Helper()
-	need(t, "nginx", "docker-registry")
+	programs.Need(t, "nginx", "docker-registry")
 	e := startEmulator(t, "misses")
 	env := append(e.env, "AWS_REGION=us-west-2")
 	r := &replicas{addr: freeAddr(t), source: source, target: dockerRegistry(t)}
@@ -67,7 +68,7 @@ func startNginx(t *testing.T, addr, servers string) {
 // that replicates the image takes it from them.
 func TestReplicas(t *testing.T) {
 	t.Parallel()
-	need(t, "docker-registry", "nginx", "crane")
+	programs.Need(t, "docker-registry", "nginx", "crane")
 	origin := dockerRegistry(t)
 	source := newGate(t, origin, &gate{})
 	r := startReplicas(t, 3, source)
@@ -119,7 +120,7 @@ func TestReplicas(t *testing.T) {
 // A replica is killed while it fills: its clients go on where they were, at another, and no more than its share is read again.
 func TestReplicaIsLost(t *testing.T) {
 	t.Parallel()
-	need(t, "docker-registry", "nginx")
+	programs.Need(t, "docker-registry", "nginx")
 	origin := dockerRegistry(t)
 	n := image(t, "amd64", "lost", 16<<20)
 	large := n.Blobs[len(n.Blobs)-1]

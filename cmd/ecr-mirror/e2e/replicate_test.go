@@ -7,13 +7,14 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/programs"
 	"github.com/ecr-mirror/ecr-mirror/registry/registrytest"
 )
 
 // Debian's docker-registry on both ends: a pull through the mirror leaves the image in the destination, all platforms.
 func TestPullReplicates(t *testing.T) {
 	t.Parallel()
-	need(t, "docker-registry", "crane", "skopeo")
+	programs.Need(t, "docker-registry", "crane", "skopeo")
 	source, destination := dockerRegistry(t), dockerRegistry(t)
 	multi := multiArch(t, "replicated", 2<<20)
 	push(t, source, "team/app", "1", multi)
@@ -31,7 +32,7 @@ func TestPullReplicates(t *testing.T) {
 // The source is gone: what the destination or the disk has is served, what only the source had is not.
 func TestSourceOutage(t *testing.T) {
 	t.Parallel()
-	need(t, "docker-registry", "crane")
+	programs.Need(t, "docker-registry", "crane")
 	source, destination := newGate(t, dockerRegistry(t), &gate{}), dockerRegistry(t)
 	push(t, source.addr, "team/app", "1", multiArch(t, "kept", 1<<20))
 	push(t, destination, "team/other", "1", multiArch(t, "elsewhere", 0))
@@ -52,7 +53,7 @@ func TestSourceOutage(t *testing.T) {
 // One upstream read for many readers, some of them late.
 func TestConcurrentPullsReadOnce(t *testing.T) {
 	t.Parallel()
-	need(t, "docker-registry")
+	programs.Need(t, "docker-registry")
 	n := image(t, "amd64", "shared", 8<<20)
 	layer := n.Blobs[len(n.Blobs)-1]
 	registry := dockerRegistry(t)

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/programs"
 	"github.com/ecr-mirror/ecr-mirror/registry/registrytest"
 )
 
@@ -18,7 +19,7 @@ import (
 // that is not there.
 func TestSendfile(t *testing.T) {
 	t.Parallel()
-	need(t, "root", "strace", "docker-registry")
+	programs.Need(t, "root", "strace", "docker-registry")
 	n := image(t, "amd64", "sent", 8<<20)
 	layer := n.Blobs[len(n.Blobs)-1]
 	registry := dockerRegistry(t)

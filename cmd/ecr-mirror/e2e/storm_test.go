@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/programs"
 	"github.com/ecr-mirror/ecr-mirror/registry/ecr/ecrtest"
 )
 
@@ -40,7 +41,7 @@ type storm struct {
 // no growth. SOAK_SEED chooses another run, SOAK_TIME=2h makes it as long.
 func TestStorm(t *testing.T) {
 	t.Parallel()
-	need(t, "root")
+	programs.Need(t, "root")
 	seed, last := stormSeed(t), stormTime(t)
 	s := newStorm(t, seed)
 	began := time.Now()

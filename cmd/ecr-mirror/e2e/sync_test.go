@@ -9,13 +9,15 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/programs"
 )
 
 // The commands between Debian's registries: plan, a sync that SIGTERM interrupts in the middle of an upload, the sync that goes
 // on, status and ready, by their exit codes.
 func TestSyncCommand(t *testing.T) {
 	t.Parallel()
-	need(t, "docker-registry", "crane")
+	programs.Need(t, "docker-registry", "crane")
 	source, registry := dockerRegistry(t), dockerRegistry(t)
 	for _, tag := range []string{"1", "2", "3"} {
 		push(t, source, "team/app", tag, image(t, "amd64", "synced-"+tag, 2<<20))

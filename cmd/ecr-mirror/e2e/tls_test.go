@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/programs"
 )
 
 // writeAuthority makes a private authority in dir: ca.crt, and for the name of each leaf NAME.crt and NAME.key, which it signed.
@@ -52,7 +54,7 @@ func writeAuthority(t *testing.T, dir string, leaves ...string) {
 // Clients with a private authority pull over TLS, with the certificate that the mirror asks for; others do not.
 func TestTLS(t *testing.T) {
 	t.Parallel()
-	need(t, "root", "skopeo", "podman", "docker-registry")
+	programs.Need(t, "root", "skopeo", "podman", "docker-registry")
 	source := dockerRegistry(t)
 	push(t, source, "team/app", "1", multiArch(t, "secured", 1<<20))
 	dir := tempDir(t)

@@ -5,13 +5,15 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/programs"
 )
 
 // Kubelet's ECR token reaches a mirror that asks for it, with the image's own name; so does docker login's. A token of another
 // region is refused, and none is in the log.
 func TestECRTokenOfClients(t *testing.T) {
 	t.Parallel()
-	need(t, "root", "docker", "dockerd", "docker-registry", "aws", "containerd-2", "ctr-2", "runc")
+	programs.Need(t, "root", "docker", "dockerd", "docker-registry", "aws", "containerd-2", "ctr-2", "runc")
 	e := startEmulator(t)
 	d := startDocker(t, "")
 	e.push(t, d, "team/app", "tokened")
