@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 
 	"github.com/ecr-mirror/ecr-mirror/registry"
 	"github.com/ecr-mirror/ecr-mirror/registry/serve"
@@ -62,8 +63,8 @@ func (g *guard) knows(r *http.Request) *refusal {
 	if g.login != nil {
 		return g.loggedIn(r)
 	}
-	if !loopback(r.RemoteAddr) || !loopback(r.Host) {
-		return &refusal{http.StatusForbidden, "only from this host, by a loopback address, as long as adminAuth has no htpasswd: ask where the mirror runs"}
+	if !loopback(r.RemoteAddr) || !loopback(r.Host) || proxied(r.Header) {
+		return &refusal{http.StatusForbidden, "only from this host, by a loopback address and no proxy, as long as adminAuth has no htpasswd: ask where the mirror runs"}
 	}
 	return nil
 }
@@ -92,6 +93,11 @@ func (g *guard) loggedIn(r *http.Request) *refusal {
 		return &refusal{http.StatusUnauthorized, "wrong user or password"}
 	}
 	return &refusal{http.StatusServiceUnavailable, "nobody can be logged in now"} // the request ended
+}
+
+// proxied reports whether a proxy says that it asks for somebody else. One that says nothing, and names this host, looks like a client on it.
+func proxied(h http.Header) bool {
+	return slices.ContainsFunc([]string{"Forwarded", "Via", "X-Forwarded-For", "X-Real-Ip"}, func(name string) bool { return len(h[name]) > 0 })
 }
 
 func loopback(hostport string) bool {

@@ -26,6 +26,10 @@ func TestOnlyFromHere(t *testing.T) {
 		{"POST", "[::1]:4000", "[::1]:5001", "", "", http.StatusOK},
 		{"GET", "10.0.0.1:4000", "127.0.0.1:5001", "", "", http.StatusForbidden},
 		{"GET", "10.0.0.1:4000", "127.0.0.1:5001", "X-Forwarded-For", "127.0.0.1", http.StatusForbidden},
+		{"GET", "127.0.0.1:4000", "127.0.0.1:5001", "X-Forwarded-For", "192.0.2.1", http.StatusForbidden}, // a proxy on this host, for anybody
+		{"POST", "127.0.0.1:4000", "127.0.0.1:5001", "Forwarded", "for=192.0.2.1", http.StatusForbidden},
+		{"POST", "127.0.0.1:4000", "127.0.0.1:5001", "X-Real-Ip", "192.0.2.1", http.StatusForbidden},
+		{"POST", "127.0.0.1:4000", "127.0.0.1:5001", "Via", "1.1 proxy", http.StatusForbidden},
 		{"GET", "127.0.0.1:4000", "rebound.example.com:5001", "", "", http.StatusForbidden},
 		{"POST", "127.0.0.1:4000", "127.0.0.1:5001", "Sec-Fetch-Site", "cross-site", http.StatusForbidden},
 		{"DELETE", "127.0.0.1:4000", "localhost:5001", "Origin", "https://example.com", http.StatusForbidden},
