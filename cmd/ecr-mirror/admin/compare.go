@@ -39,7 +39,7 @@ func (c *compares) lines(do Compare) http.Handler {
 		}
 		w.Header().Set("Content-Type", "application/x-ndjson")
 		_ = http.NewResponseController(w).Flush() // the last line says how it went
-		do(r.Context(), r.FormValue("force") == "true", json.NewEncoder(w).Encode)
+		do(r.Context(), r.URL.Query().Get("force") == "true", json.NewEncoder(w).Encode)
 	})
 }
 

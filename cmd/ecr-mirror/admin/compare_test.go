@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -63,6 +64,14 @@ func TestCompareRefuses(t *testing.T) {
 	}
 	if got, body := ask("POST /sync?force=true", here, ""); got != http.StatusOK || body != "true\n" {
 		t.Errorf("sync: %d %q", got, body)
+	}
+	req := httptest.NewRequestWithContext(t.Context(), "POST", "/sync", strings.NewReader("force=true"))
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.RemoteAddr, req.Host = here, "127.0.0.1:5001"
+	res := httptest.NewRecorder()
+	h.ServeHTTP(res, req)
+	if n, _ := io.Copy(io.Discard, req.Body); n != int64(len("force=true")) || res.Body.String() != "false\n" {
+		t.Errorf("a body is read: %d bytes left, %q", n, res.Body)
 	}
 	if got, body := ask("GET /sync", here, ""); got != http.StatusOK || body != "\"far\"\n" {
 		t.Errorf("progress: %d %q", got, body)
