@@ -62,7 +62,14 @@ func TestHandOver(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				q := newQueue(t)
 				h := &handing{fail: tc.fail}
-				w := replicate.NewWorkers(replicate.Options{Queue: q, Mirrors: map[string]replicate.Mirror{"m": {HandOver: h.take}}})
+				w := replicate.NewWorkers(replicate.Options{Queue: q, Mirrors: map[string]replicate.Mirror{"m": {HandOver: h.take}},
+					Begin: func(ctx context.Context, _ replicate.Job) (context.Context, func(string, error)) {
+						return ctx, func(result string, err error) {
+							if (result == "handed_over") != (err == nil) {
+								t.Errorf("an attempt ended %q: %v", result, err)
+							}
+						}
+					}})
 				ctx, cancel := context.WithTimeout(t.Context(), tc.after)
 				defer cancel()
 				put(t, q, tagJob("a", "v1", content, time.Now()))

@@ -21,7 +21,7 @@ type outcome struct {
 	stored error // the queue's own trouble; the job is then repeated
 }
 
-// work does one attempt at j and tells the queue, the metrics and the log how it went.
+// work does one attempt at j and tells the queue, the metrics and the log how it went. err is why it failed, or did not end.
 func (w *Workers) work(ctx context.Context, j Job) (result string, err error) {
 	began := w.o.Now()
 	w.speed.begin(began)
@@ -38,18 +38,22 @@ func (w *Workers) work(ctx context.Context, j Job) (result string, err error) {
 	early := (gone || other) && j.Lane == registry.LaneEvent && time.Since(j.Created) < settling
 	if early && (gone || res.Found) {
 		w.o.Queue.Postpone(j, settling/10)
-		return "postponed", err
+		return "postponed", nil
 	}
 	var o outcome
 	switch {
 	case errors.Is(err, ErrGone):
-		o = outcome{result: "gone", stored: w.o.Queue.Done(j)}
+		o.result = "gone"
 	case errors.Is(err, ErrUnwanted):
-		o = outcome{result: "unwanted", stored: w.o.Queue.Done(j)}
+		o.result = "unwanted"
 	case handed:
-		o = outcome{result: "handed_over", stored: w.o.Queue.Done(j)}
+		o.result = "handed_over"
 	case errors.Is(err, ErrEcho):
-		o = outcome{result: "echo", stored: w.o.Queue.Done(j)}
+		o.result = "echo"
+	}
+	switch {
+	case o.result != "": // there is nothing to copy, which is no failure
+		o.stored, err = w.o.Queue.Done(j), nil
 	case err != nil:
 		o = w.failed(j, err, now)
 	default:
