@@ -8,8 +8,8 @@ import (
 )
 
 // The file: bucket "bringing" holds, under Key.encode of content, that this queue's workers were about to write a manifest that the
-// destination lacked: the value is when, as time.Time's text. It goes when there is a receipt. Without it a process that dies
-// between the write and its receipt would find its own copy later, take it for somebody else's, and never delete it.
+// destination lacked: the value is when, as time.Time's text. It goes when there is a receipt, or too many are younger. Without it a
+// process that dies between the write and its receipt would find its own copy later, take it for somebody else's, and never delete it.
 const bringingBucket = "bringing"
 
 // bringing writes down that content k is about to be brought, and returns when that is durable.
@@ -29,7 +29,11 @@ func (q *Queue) bringing(ctx context.Context, k Key) error {
 	if err != nil {
 		return internal(err)
 	}
-	return q.inFile(func(tx *bolt.Tx) error { return tx.Bucket([]byte(bringingBucket)).Put(k.encode(), at) })
+	if err := q.inFile(func(tx *bolt.Tx) error { return tx.Bucket([]byte(bringingBucket)).Put(k.encode(), at) }); err != nil {
+		return err
+	}
+	q.notes.Add(1) // what went since is found out when there seem to be too many
+	return q.trimNotes(ctx)
 }
 
 // brought reports whether this queue's workers brought content k.

@@ -3,11 +3,14 @@ package replicate_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/ecr-mirror/ecr-mirror/registry"
+	"github.com/ecr-mirror/ecr-mirror/registry/mem"
 	"github.com/ecr-mirror/ecr-mirror/registry/registrytest"
 	"github.com/ecr-mirror/ecr-mirror/replicate"
 )
@@ -96,6 +99,42 @@ func TestReaperWaitsForJobs(t *testing.T) {
 		r.once(t)
 		if n := r.left(t); n != 0 {
 			t.Errorf("%d deletions wait, want none", n)
+		}
+	})
+}
+
+// What an index brought with it is written down for good, and the oldest of it gives way.
+func TestNotesAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "queue.db")
+		q := openQueue(t, path)
+		q.MaxReceipts = 50
+		src, dst := mem.New(), mem.New()
+		for i := range uint64(100) {
+			n := registrytest.Index(registrytest.Image(2*i, 10), registrytest.Image(2*i+1, 10))
+			registrytest.Push(t, src, "app", fmt.Sprint("v", i), n)
+			put(t, q, tagJob("app", fmt.Sprint("v", i), n.Desc.Digest, time.Now()))
+		}
+		w := replicate.NewWorkers(replicate.Options{Queue: q, Mirrors: map[string]replicate.Mirror{"m": {Source: src, Tags: slowly{src},
+			Destinations: map[string]replicate.Destination{"d": {Writer: dst, Reader: dst, Remembers: true}}}}})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		must(t, w.Run(ctx))
+		if n := q.Notes(); q.Pending().Waiting() > 0 || n < 20 || n > 60 {
+			t.Errorf("%d jobs wait, %d notes are kept", q.Pending().Waiting(), n)
+		}
+		must(t, q.Close())
+		q = openQueue(t, path)
+		q.MaxReceipts = 10
+		n := registrytest.Image(1000, 10)
+		registrytest.Push(t, src, "app", "last", n)
+		put(t, q, tagJob("app", "last", n.Desc.Digest, time.Now()))
+		ctx, cancel = context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		must(t, replicate.NewWorkers(replicate.Options{Queue: q, Mirrors: map[string]replicate.Mirror{"m": {Source: src,
+			Destinations: map[string]replicate.Destination{"d": {Writer: dst, Reader: dst, Remembers: true}}}}}).Run(ctx))
+		if n := q.Notes(); n > 10 {
+			t.Errorf("after a restart %d notes are kept", n)
 		}
 	})
 }

@@ -15,7 +15,7 @@
 // a tag, the other may move it back. The queue file belongs to one process;
 // replicas that share an SQS queue lend each other's jobs from there (Job.Lent), and may then send a layer that two of their
 // images have in common twice. All its jobs are held in memory as well, about 500 bytes each. Of more than MaxReceipts
-// receipts the oldest are forgotten. Only events tell of deletions: one whose event is lost leaves the image where it is. A
+// receipts, or notes of what images brought along, the oldest are forgotten. Only events tell of deletions: one whose event is lost leaves the image where it is. A
 // job that kills the process each time it runs is tried for ever. What is about an image (company.go) is found by asking the
 // source for the referrers of the image and of those that an index holds, and for four tags of each; other conventions are
 // copied as images of their own. A sweep takes the receipt's word for the chosen platforms of an index, and their images are

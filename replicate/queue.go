@@ -23,7 +23,7 @@ type Queue struct {
 	Patience    time.Duration // how long throttling and outages alone do not make a job dead: 24h
 
 	// What the file keeps. Set it before use, too.
-	MaxReceipts int // about how many, the latest: 500,000
+	MaxReceipts int // about how many, the latest: 500,000; and as many notes of what images brought along
 	MaxTrails   int // as well, of tags and manifests that a Trail noted: 1,000,000
 	// MaxLetterBytes is how many bytes of the file dead letters take, their bodies being a third larger there: 128 MiB.
 	MaxLetterBytes int
@@ -31,7 +31,7 @@ type Queue struct {
 	db      *bolt.DB
 	commits sync.Mutex // held while a batch is written; taken before mu
 
-	receipts, trails kept
+	receipts, notes, trails kept
 
 	mu       sync.Mutex
 	closed   bool
@@ -82,6 +82,7 @@ func (q *Queue) load(tx *bolt.Tx) error {
 		}
 	}
 	q.receipts.count(tx, receiptsBucket)
+	q.notes.count(tx, bringingBucket)
 	q.trails.count(tx, trailsBucket)
 	now := time.Now()
 	return jobs.ForEach(func(k, v []byte) error {

@@ -26,6 +26,15 @@ func (q *Queue) trimReceipts(ctx context.Context) error {
 	})
 }
 
+// trimNotes drops the oldest beyond MaxReceipts: what came along with an image has no receipt that would end its note. What is
+// forgotten is that this queue brought it, and so it is not deleted with the source's.
+func (q *Queue) trimNotes(ctx context.Context) error {
+	return q.trim(ctx, &q.notes, bringingBucket, cmp.Or(q.MaxReceipts, maxReceipts), func(_, v []byte) (at time.Time, err error) {
+		err = at.UnmarshalText(v)
+		return at, err
+	})
+}
+
 // trimTrails drops the oldest beyond MaxTrails.
 func (q *Queue) trimTrails(ctx context.Context) error {
 	return q.trim(ctx, &q.trails, trailsBucket, cmp.Or(q.MaxTrails, maxTrails), func(k, v []byte) (time.Time, error) {
