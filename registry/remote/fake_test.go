@@ -87,7 +87,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err := f.serve(w, r); err != nil {
-		wire.WriteError(w, r, err)
+		wire.WriteError(w, r, wire.Status(err), err)
 	}
 }
 

@@ -120,7 +120,7 @@ func (x *exchange) fail(err error) {
 		x.cut(err, x.r.Context().Err() != nil)
 	}
 	x.err, x.status = err, status
-	wire.WriteStatus(x.w, x.r, status, err)
+	wire.WriteError(x.w, x.r, status, err)
 }
 
 // cut ends the response early: the connection closes, and what the client has is not taken for complete.

@@ -57,14 +57,9 @@ func Status(err error) int {
 	return http.StatusInternalServerError
 }
 
-// WriteError answers r with err: its status, Retry-After if err has one, and the body that Distribution's
-// errcode.ServeJSON writes, or none for HEAD. Of an Internal error the client learns nothing else.
-func WriteError(w http.ResponseWriter, r *http.Request, err error) {
-	WriteStatus(w, r, Status(err), err)
-}
-
-// WriteStatus is WriteError with another status.
-func WriteStatus(w http.ResponseWriter, r *http.Request, status int, err error) {
+// WriteError answers r with err: status, which is mostly its [Status], Retry-After if err has one, and the body that
+// Distribution's errcode.ServeJSON writes, or none for HEAD. Of an Internal error the client learns nothing else.
+func WriteError(w http.ResponseWriter, r *http.Request, status int, err error) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	var e *registry.Error

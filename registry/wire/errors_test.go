@@ -42,7 +42,7 @@ func TestWriteError(t *testing.T) {
 		{coded(registry.Internal, ""), 500, `{"errors":[{"code":"UNKNOWN","message":"internal error"}]}`},
 		{errors.New("/var/lib/secret: permission denied"), 500, `{"errors":[{"code":"UNKNOWN","message":"internal error"}]}`},
 	} {
-		write := func(w http.ResponseWriter, r *http.Request) { wire.WriteError(w, r, c.err) }
+		write := func(w http.ResponseWriter, r *http.Request) { wire.WriteError(w, r, wire.Status(c.err), c.err) }
 		resp := response("GET", write)
 		body, _ := io.ReadAll(resp.Body)
 		if resp.StatusCode != c.status || strings.TrimSpace(string(body)) != c.body || resp.Header.Get("Content-Type") != "application/json" {
@@ -69,7 +69,8 @@ func TestWriteErrorLikeDistribution(t *testing.T) {
 			class = registry.Invalid
 		}
 		ours, theirs := httptest.NewRecorder(), httptest.NewRecorder()
-		wire.WriteError(ours, httptest.NewRequest("GET", "/v2/", nil), &registry.Error{Class: class, Code: code.String(), Err: errors.New("m <&> \"q\"")})
+		err := &registry.Error{Class: class, Code: code.String(), Err: errors.New("m <&> \"q\"")}
+		wire.WriteError(ours, httptest.NewRequest("GET", "/v2/", nil), wire.Status(err), err)
 		if err := errcode.ServeJSON(theirs, code.WithMessage("m <&> \"q\"")); err != nil {
 			t.Fatal(err)
 		}
@@ -135,7 +136,7 @@ func TestErrorsCross(t *testing.T) {
 		coded(registry.NotFound, registry.CodeNameUnknown), coded(registry.NotFound, registry.CodeBlobUnknown), coded(registry.Denied, wire.CodeDenied),
 		coded(registry.Invalid, registry.CodeNameInvalid), coded(registry.Conflict, registry.CodeTagInvalid), coded(registry.Unavailable, wire.CodeUnavailable),
 	} {
-		got := wire.DecodeError(response("GET", func(w http.ResponseWriter, r *http.Request) { wire.WriteError(w, r, want) }))
+		got := wire.DecodeError(response("GET", func(w http.ResponseWriter, r *http.Request) { wire.WriteError(w, r, wire.Status(want), want) }))
 		if registry.ClassOf(got) != registry.ClassOf(want) || wire.Status(want) != 409 && registry.CodeOf(got) != registry.CodeOf(want) {
 			t.Errorf("%v became %v", want, got)
 		}
