@@ -12,15 +12,12 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/arn"
-	"github.com/aws/aws-sdk-go-v2/service/sqs"
-	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	"github.com/ecr-mirror/ecr-mirror/cmd/ecr-mirror/cli"
 	"github.com/ecr-mirror/ecr-mirror/config"
 	"github.com/ecr-mirror/ecr-mirror/registry"
 	"github.com/ecr-mirror/ecr-mirror/registry/ecr"
 	"github.com/ecr-mirror/ecr-mirror/registry/ecr/iam"
-	"github.com/ecr-mirror/ecr-mirror/replicate/events"
 )
 
 const (
@@ -248,114 +245,4 @@ func (d *doctor) wanted(c config.Registry, name string) bool {
 		}
 	}
 	return true
-}
-
-// permissions probes every action that iam-policy would print for c, which images are written to or only read from.
-func (d *doctor) permissions(ctx context.Context, r *ecr.Registry, c config.Registry, repo string, written bool) {
-	all, err := policies(d.cfg, d.options)
-	if err != nil {
-		d.note(finding{Check: "permission", Where: c.Host()}, err)
-		return
-	}
-	prefix := "arn:" + partitionOf(c) + ":ecr:" + c.Region + ":" + c.Account + ":repository/"
-	asked := map[string]bool{}
-	for _, g := range all {
-		for _, s := range g.Document.Statement {
-			for _, res := range s.Resource {
-				pattern, here := strings.CutPrefix(res, prefix)
-				if res == "*" && written { // what is of no repository is for writing
-					pattern, here = res, true
-				}
-				if g.Kind != "identity" || !here {
-					continue
-				}
-				name := repo
-				if name == "" || !iam.Match(pattern, name) {
-					name = unused(pattern)
-				}
-				for _, action := range s.Action {
-					if f := (finding{Check: "permission", Where: c.Host(), What: action, Needed: d.needed(all, g, s, c, action, res)}); !asked[action] {
-						asked[action] = true
-						d.probe(ctx, r, f, action, name)
-					}
-				}
-			}
-		}
-	}
-}
-
-func (d *doctor) probe(ctx context.Context, r *ecr.Registry, f finding, action, name string) {
-	ctx, cancel := context.WithTimeout(ctx, doctorTimeout)
-	defer cancel()
-	err := r.Probe(ctx, action, name)
-	if err != nil && f.Needed != nil && f.Needed.Kind == "registry" && strings.Contains(err.Error(), "no identity-based policy") {
-		f.Needed.Kind, f.Needed.AttachTo, f.Needed.Document.Statement[0].Principal = "identity", d.options.principal, nil
-	}
-	d.note(f, err)
-}
-
-// needed is the one statement that allows an action: across accounts that of the other's registry, else that of the mirror's role.
-func (d *doctor) needed(all []grant, g grant, s iam.Statement, c config.Registry, action, resource string) *grant {
-	one := iam.Statement{Sid: s.Sid, Effect: iam.Allow, Action: iam.Strings{action}, Resource: iam.Strings{resource}}
-	for _, other := range all {
-		if other.Kind == "registry" && other.AttachTo == c.Host() && resource != "*" {
-			one.Principal = &iam.Principal{AWS: iam.Strings{g.AttachTo}}
-			return &grant{"registry", c.Host(), iam.Document{Version: iam.Version, Statement: []iam.Statement{one}}}
-		}
-	}
-	return &grant{"identity", g.AttachTo, iam.Document{Version: iam.Version, Statement: []iam.Statement{one}}}
-}
-
-// queue asks how the queue of events is. Receiving takes a message that stays visible to others.
-func (d *doctor) queue(ctx context.Context, m *config.Mirror) {
-	ctx, cancel := context.WithTimeout(ctx, doctorTimeout)
-	defer cancel()
-	where := m.Events.SQS
-	client, err := newQueue(ctx, where, m.Source, d.base)
-	if err != nil {
-		d.note(finding{Check: "queue", Where: where}, err)
-		return
-	}
-	if !d.cfg.Works() {
-		d.note(finding{Check: "queue", Where: where, What: "sqs:SendMessage"}, classed(events.Probe(ctx, client, where)))
-		return
-	}
-	_, err = client.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{QueueUrl: &where, MaxNumberOfMessages: 1, VisibilityTimeout: 0})
-	d.note(finding{Check: "queue", Where: where, What: "sqs:ReceiveMessage"}, classed(err))
-	out, err := client.GetQueueAttributes(ctx, &sqs.GetQueueAttributesInput{QueueUrl: &where, AttributeNames: []types.QueueAttributeName{types.QueueAttributeNameAll}})
-	if err != nil {
-		d.note(finding{Check: "queue", Where: where, What: "events.amazonaws.com may send"},
-			registry.Errorf(registry.Internal, "the doctor alone needs sqs:GetQueueAttributes: %w", err))
-		return
-	}
-	f := finding{Check: "queue", Where: where, What: "events.amazonaws.com may send", Detail: out.Attributes["ApproximateNumberOfMessages"] + " messages wait"}
-	d.note(f, d.mayArrive(m, out.Attributes))
-}
-
-// mayArrive reports whether the queue's policy lets EventBridge's rule at the source send.
-func (d *doctor) mayArrive(m *config.Mirror, attributes map[string]string) error {
-	queue := attributes["QueueArn"]
-	rule := "arn:" + partitionOf(m.Source) + ":events:" + m.Source.Region + ":" + m.Source.Account + ":rule/" + d.options.eventRule
-	policy, err := iam.Parse(iam.Queue, []byte(attributes["Policy"]))
-	if attributes["Policy"] != "" && err != nil {
-		return registry.Errorf(registry.Internal, "the queue's policy: %w", err)
-	}
-	v := iam.Decide(iam.Request{ARN: "events.amazonaws.com", Action: "sqs:SendMessage", Resource: queue, Context: map[string]string{iam.SourceARN: rule,
-		iam.SourceAccount: m.Source.Account}}, nil, []iam.Document{policy})
-	if !v.Allowed {
-		return registry.Errorf(registry.Denied, "the queue's policy does not let %s send: see iam-policy", rule)
-	}
-	return nil
-}
-
-// classed gives an error of the queue a class.
-func classed(err error) error {
-	if err == nil {
-		return nil
-	}
-	class := registry.Unavailable
-	if s := err.Error(); strings.Contains(s, "AccessDenied") || strings.Contains(s, "not authorized") || strings.Contains(s, "InvalidClientTokenId") {
-		class = registry.Denied
-	}
-	return &registry.Error{Class: class, Err: err}
 }
