@@ -49,7 +49,7 @@ e2e: ## Run only the end-to-end tests with real clients, verbosely
 .PHONY: soak
 soak: ## Storms for SOAK_TIME=10m (every fault of every upstream; SOAK_SEED=1), and SOAK_IMAGES=1000 pushed while mirrors are killed
 	SOAK_TIME=$(or $(SOAK_TIME),10m) go test -race -count=1 -run '^TestStorm' -v -timeout 0 ./cmd/ecr-mirror/e2e
-	SOAK_IMAGES=$(or $(SOAK_IMAGES),1000) go test -count=1 -run '^TestSoak' -v -timeout 60m ./cmd/ecr-mirror/e2e
+	SOAK_IMAGES=$(or $(SOAK_IMAGES),1000) go test -race -count=1 -run '^TestSoak' -v -timeout 60m ./cmd/ecr-mirror/e2e
 
 .PHONY: bench
 bench: ## Measure beside docker-registry and nginx, and print a table; BENCH=ColdImage BENCH_SCALE=0.25 BENCH_OBJECTS=100000
