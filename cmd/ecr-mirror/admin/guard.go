@@ -73,15 +73,15 @@ func (g *guard) loggedIn(r *http.Request) *refusal {
 	if _, _, ok := r.BasicAuth(); !ok {
 		return &refusal{http.StatusUnauthorized, "log in (commands on this host: ECR_MIRROR_LOGIN or ECR_MIRROR_LOGIN_FILE)"}
 	}
-	client := serve.ClientOf(r.RemoteAddr)
-	if !g.tries.take(client) {
-		return &refusal{http.StatusTooManyRequests, "too many wrong logins from this address"}
-	}
 	select {
 	case g.turn <- struct{}{}:
 		defer func() { <-g.turn }()
 	case <-r.Context().Done():
 		return &refusal{http.StatusServiceUnavailable, "too many log in"}
+	}
+	client := serve.ClientOf(r.RemoteAddr)
+	if !g.tries.take(client) { // asked in turn: of many right logins at once each has given its try back before the next
+		return &refusal{http.StatusTooManyRequests, "too many wrong logins from this address"}
 	}
 	err := g.login.Authenticate(r, serve.Access{})
 	switch {

@@ -140,6 +140,37 @@ func TestLogin(t *testing.T) {
 	})
 }
 
+// slowLogin takes a while, as a hash does, and knows everybody.
+type slowLogin struct{}
+
+func (slowLogin) Authenticate(*http.Request, serve.Access) error {
+	time.Sleep(100 * time.Millisecond)
+	return nil
+}
+
+// Who is right may ask for more at once than there are tries.
+func TestManyLogins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newGuard(slowLogin{}, slog.New(slog.DiscardHandler)).only(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }))
+		answers := make(chan int)
+		for range 3 * mostTries {
+			go func() {
+				r := httptest.NewRequest("POST", "/purge", nil)
+				r.RemoteAddr = "10.0.0.1:4000"
+				r.SetBasicAuth("me", "right")
+				w := httptest.NewRecorder()
+				h.ServeHTTP(w, r)
+				answers <- w.Code
+			}()
+		}
+		for range 3 * mostTries {
+			if code := <-answers; code != http.StatusOK {
+				t.Errorf("a right login: %d", code)
+			}
+		}
+	})
+}
+
 // What costs many calls is not for a page of another origin either, though it changes nothing.
 func TestCostlyReads(t *testing.T) {
 	h := newGuard(nil, nil).only(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) }))
