@@ -58,7 +58,7 @@ func New(o Options) http.Handler {
 		answerHealth(w, problems)
 	})
 	if o.Status != nil {
-		mux.Handle("GET /status", newStatus(o.Status))
+		mux.Handle("GET /status", who.direct(newStatus(o.Status)))
 	}
 	if o.Plan != nil {
 		newCompares(o).routes(mux, who)

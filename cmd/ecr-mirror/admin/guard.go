@@ -31,9 +31,14 @@ type refusal struct {
 }
 
 // only has h answer those who may.
-func (g *guard) only(h http.Handler) http.Handler {
+func (g *guard) only(h http.Handler) http.Handler { return answering(h, g.refuses) }
+
+// direct has h answer everybody but pages of another origin.
+func (g *guard) direct(h http.Handler) http.Handler { return answering(h, g.foreign) }
+
+func answering(h http.Handler, refuses func(*http.Request) *refusal) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		no := g.refuses(r)
+		no := refuses(r)
 		if no == nil {
 			h.ServeHTTP(w, r)
 			return
@@ -51,11 +56,19 @@ func (g *guard) only(h http.Handler) http.Handler {
 // refuses returns nil if r may. A browser sends what a page of another origin makes it send, with its user's credentials; and a
 // name of elsewhere can be made to resolve to loopback.
 func (g *guard) refuses(r *http.Request) *refusal {
+	if no := g.foreign(r); no != nil {
+		return no
+	}
+	return g.knows(r)
+}
+
+// foreign returns nil unless a page of another origin asks.
+func (g *guard) foreign(r *http.Request) *refusal {
 	site := r.Header.Get("Sec-Fetch-Site")
 	if g.cross.Check(r) != nil || site != "" && site != "same-origin" && site != "none" {
 		return &refusal{http.StatusForbidden, "not from a page of another origin"}
 	}
-	return g.knows(r)
+	return nil
 }
 
 // knows returns nil if it is this host, or who has logged in.

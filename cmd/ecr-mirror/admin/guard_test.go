@@ -1,9 +1,11 @@
 package admin
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -138,6 +140,24 @@ func TestLogin(t *testing.T) {
 		}
 		want(ask(far, "wrong", "", ""), http.StatusTooManyRequests, 6+2*mostTries)
 	})
+}
+
+// Who reaches the port may ask for the status of an image, by a login or not; but that asks registries, so a page of another origin
+// has no browser ask.
+func TestStatusIsNotForOtherPages(t *testing.T) {
+	asked := 0
+	h := New(Options{Metrics: prometheus.NewRegistry(), Login: new(login), Status: func(context.Context, url.Values) (any, error) { asked++; return "far", nil }})
+	for site, code := range map[string]int{"": 200, "none": 200, "same-origin": 200, "same-site": 403, "cross-site": 403} {
+		r := httptest.NewRequest("GET", "/status?ref=app:v1", nil)
+		r.RemoteAddr, r.Host = "10.0.0.1:4000", "mirror.example.com"
+		if site != "" {
+			r.Header.Set("Sec-Fetch-Site", site)
+		}
+		before, w := asked, httptest.NewRecorder()
+		if h.ServeHTTP(w, r); w.Code != code || (asked > before) != (code == 200) {
+			t.Errorf("%q: %d after asking %d times, want %d", site, w.Code, asked-before, code)
+		}
+	}
 }
 
 // slowLogin takes a while, as a hash does, and knows everybody.
