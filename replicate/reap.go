@@ -189,12 +189,13 @@ const (
 
 // decide returns toDelete, or what speaks against it.
 func (r *Reaper) decide(ctx context.Context, d Deletion) (what string, cause error) {
+	working := r.o.Queue.working(d.Key) // asked first: of a copy that ends meanwhile, one answer or the other knows
 	ours, err := r.o.Queue.brought(d.Key)
 	if err != nil {
 		return unsure, err
 	}
 	switch {
-	case !ours && r.o.Queue.working(d.Key): // what is being copied may still arrive: it was read before it was deleted
+	case !ours && working: // what is being copied may still arrive: it was read before it was deleted
 		return unsure, errors.New("a job that may bring it is not done")
 	case !ours:
 		return notOurs, nil
